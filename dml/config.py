@@ -1,0 +1,248 @@
+"""The schema of the trunk of the configuration, and the one way from a node to an object.
+
+Groups that name a component (``backbone``, ``pooling``, ``loss``, ...) are free-form here and are checked
+against the signature of their ``_target_`` when they are built; everything else is typed below, so that a
+misspelt key or a value of the wrong type is refused before anything starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+__all__ = [
+    "ConfigError",
+    "TrainConfig",
+    "build",
+    "late_values",
+    "load_config",
+    "parse_arguments",
+    "register_schema",
+]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says which key, which value and what is accepted."""
+
+
+@dataclass
+class PathsConfig:
+    data: str = MISSING  # where the data sets lie
+    runs: str = MISSING  # where run folders are written
+
+
+@dataclass
+class ZeroShotConfig:
+    weight: float = MISSING  # λ; 0 switches the zero-shot loss off
+    ridge: float = MISSING  # ε of the regression
+    scale: float = MISSING  # s of the softmax over class codes
+
+
+@dataclass
+class LearningRatesConfig:
+    """Multipliers of ``optimizer.lr``, one for each kind of parameter."""
+
+    backbone: float = MISSING
+    head: float = MISSING
+    prototypes: float = MISSING
+    proxies: float = MISSING
+    class_codes: float = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    max_steps: int = MISSING  # 0 evaluates the untrained model
+    eval_every: int = MISSING  # steps
+    log_every: int = MISSING  # steps
+    gradient_clip: float | None = MISSING  # largest norm of the gradient; null leaves it alone
+    frozen_batchnorm: bool = MISSING
+    warmup_steps: int = MISSING  # steps in which the backbone rests
+    initialisation_batches: int = MISSING  # batches whose local features initialise the prototypes
+    select_by: str = MISSING  # validation metric that chooses best.pt
+    device: str = MISSING  # auto, cpu, cuda, cuda:1, ...
+
+
+@dataclass
+class LoggerConfig:
+    tensorboard: bool = MISSING
+
+
+@dataclass
+class EvaluatorConfig:
+    recall_at: list[int] = MISSING
+    batch_size: int = MISSING
+    backend: str = MISSING  # faiss or torch
+
+
+@dataclass
+class TrainConfig:
+    seed: int = MISSING
+    num_workers: int = MISSING
+    embedding_dim: int = MISSING
+    resume: str | None = None  # a run folder that is to be continued
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: Any = MISSING
+    protocol: Any = MISSING
+    transform: Any = MISSING
+    sampler: Any = MISSING
+    backbone: Any = MISSING
+    pooling: Any = MISSING
+    loss: Any = MISSING
+    zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
+    optimizer: Any = MISSING
+    learning_rates: LearningRatesConfig = field(default_factory=LearningRatesConfig)
+    scheduler: Any = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+def register_schema() -> None:
+    """Make the schema known to Hydra under the name that ``configs/train.yaml`` starts from."""
+    ConfigStore.instance().store(name="schema", node=TrainConfig)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a saved configuration and check it against the schema.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: a key or a type does not fit the schema.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no configuration at {path}: a run folder holds config.yaml; give the folder of a run"
+        )
+    try:
+        return typing.cast(
+            TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(path))
+        )
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path} does not fit the schema of this version: {error}") from error
+
+
+def parse_arguments(schema: type, arguments: list[str]) -> Any:
+    """Read ``key=value`` arguments of a script into its schema, a dataclass.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a required key left out.
+    """
+    accepted = ", ".join(f"{option.name}=" for option in fields(schema))
+    if wrong := [argument for argument in arguments if "=" not in argument]:
+        raise ConfigError(f"{wrong[0]!r} is not of the form key=value; accepted keys: {accepted}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_cli(arguments))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{str(error).splitlines()[0]}; accepted keys: {accepted}") from error
+    if missing := sorted(OmegaConf.missing_keys(merged)):
+        raise ConfigError(f"{missing[0]}= is required; accepted keys: {accepted}")
+    return OmegaConf.to_object(merged)
+
+
+def late_values(node: DictConfig, **known: Any) -> None:
+    """Fill in place those keys of a component that its file leaves open (``???``) and that are known only late."""
+    for key in node:
+        if OmegaConf.is_missing(node, key) and key in known:
+            node[key] = known[str(key)]
+
+
+def build(node: DictConfig, **late: Any) -> Any:
+    """Instantiate the component that a node describes, with the values that are known only late as keywords.
+
+    Raises:
+        ConfigError: an argument that the component does not have, one of the wrong type, or one left open.
+    """
+    name = node._get_full_key(None) or "component"
+    if "_target_" not in node:
+        raise ConfigError(f"{name} names no component: it needs a _target_")
+    target = _locate(name, node["_target_"])
+    _check_arguments(name, node, target)
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **late)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (ValueError, OSError)):
+            raise error.__cause__ from error
+        raise ConfigError(f"{name}: {error.__cause__ or error}") from error
+
+
+def _locate(name: str, path: str) -> Any:
+    try:
+        return hydra.utils.get_object(path)
+    except Exception as error:
+        raise ConfigError(f"{name}._target_={path} cannot be imported: {error}") from error
+
+
+def _check_arguments(name: str, node: DictConfig, target: Any) -> None:
+    accepted = _parameters(target)
+    hints = _type_hints(target)
+    for key in map(str, node):
+        if key.startswith("_"):
+            continue
+        if OmegaConf.is_missing(node, key):
+            raise ConfigError(f"{name}.{key} is left open (???): give it a value, as in {name}.{key}=VALUE")
+        if key not in accepted:
+            close = difflib.get_close_matches(key, accepted, 1)
+            raise ConfigError(
+                f"{name}.{key}: {node['_target_']} has no such argument"
+                + (f"; did you mean {close[0]}?" if close else "")
+                + f" It takes: {', '.join(sorted(accepted))}"
+            )
+        _check_type(f"{name}.{key}", node[key], hints.get(key), accepted[key].default)
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """Named parameters of a callable; for a class that passes keywords on, those of its bases too."""
+    functions = (
+        [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
+        if isinstance(target, type)
+        else [target]
+    )
+    found: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values() if callable(function) else ()
+        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        found = {**named, **found}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    found.pop("self", None)
+    return found
+
+
+def _type_hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(vars(target).get("__init__") if isinstance(target, type) else target)
+    except Exception:  # a library's annotation that cannot be resolved is no reason to refuse its component
+        return {}
+
+
+def _check_type(key: str, value: Any, hint: Any, default: Any) -> None:
+    """Refuse a value of the wrong type; the annotation decides, else the type of the default."""
+    if hint is None and isinstance(default, (bool, int, float, str)):
+        hint = float if type(default) is int else type(default)
+    alternatives = typing.get_args(hint) if _is_union(hint) else (hint,)
+    accepted = {part for part in alternatives if part in (bool, int, float, str, types.NoneType)}
+    sequence = any(typing.get_origin(part) in (tuple, list, Sequence) for part in alternatives)
+    if OmegaConf.is_config(value) or not (accepted or sequence):
+        return
+    if type(value) not in accepted | ({int} if float in accepted else set()):
+        names = {types.NoneType: "null"}
+        words = sorted(names.get(kind, kind.__name__) for kind in accepted) + ["list"] * sequence
+        raise ConfigError(
+            f"{key}={value!r} is of type {type(value).__name__}; accepted: {' or '.join(words)}"
+        )
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
