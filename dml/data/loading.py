@@ -1,0 +1,104 @@
+"""From records to batches. The number of workers changes the speed, never a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dml.data.records import Records
+from dml.data.samplers import Sampler
+from dml.randomness import numpy_generator
+from dml.types import Batch
+
+__all__ = ["evaluation_batches", "training_batches"]
+
+RandomTransform = Callable[[NDArray[np.uint8], np.random.Generator], Tensor]
+FixedTransform = Callable[[NDArray[np.uint8]], Tensor]
+
+
+class _Request(NamedTuple):
+    """One image of a training batch: all that its augmentation depends on."""
+
+    step: int
+    position: int
+    row: int
+
+
+class _TrainingImages(Dataset[tuple[Tensor, int, int]]):
+    def __init__(self, records: Records, transform: RandomTransform, seed: int) -> None:
+        self._records, self._transform, self._seed = records, transform, seed
+
+    def __getitem__(self, request: _Request) -> tuple[Tensor, int, int]:
+        generator = numpy_generator(self._seed, "augmentation", request.step, request.position)
+        image = self._transform(self._records.image(request.row), generator)
+        return image, int(self._records.labels[request.row]), request.row
+
+
+class _EvaluationImages(Dataset[tuple[Tensor, int, int]]):
+    def __init__(self, records: Records, transform: FixedTransform) -> None:
+        self._records, self._transform = records, transform
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        return self._transform(self._records.image(index)), int(self._records.labels[index]), index
+
+
+class _StepRequests:
+    """The batches of the steps from start to stop, as lists of requests."""
+
+    def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
+        self._sampler, self._steps = sampler, range(start, stop)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[_Request]]:
+        for step in self._steps:
+            rows = self._sampler.batch(step)
+            yield [_Request(step, position, int(row)) for position, row in enumerate(rows)]
+
+
+def training_batches(
+    records: Records,
+    transform: RandomTransform,
+    sampler: Sampler,
+    *,
+    seed: int,
+    start: int,
+    stop: int,
+    num_workers: int,
+) -> Iterator[Batch]:
+    """The batches of the steps ``start .. stop - 1``; that of step t depends on (seed, t) alone."""
+    dataset = _TrainingImages(records, transform, seed)
+    return iter(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
+
+
+def evaluation_batches(
+    records: Records, transform: FixedTransform, *, batch_size: int, num_workers: int
+) -> Iterator[Batch]:
+    """All images of a set once, in its order."""
+    return iter(_loader(_EvaluationImages(records, transform), num_workers, batch_size=batch_size))
+
+
+def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(0),  # else the loader draws from the global generator
+        **batching,
+    )
+
+
+def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:
+    images, labels, indices = zip(*items, strict=True)
+    return Batch(torch.stack(images), torch.tensor(labels), torch.tensor(indices))

@@ -1,0 +1,81 @@
+"""Labelled images, as every reader hands them on and every later step expects them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ImageStore", "Records", "Splits", "TrainTest"]
+
+
+class ImageStore(Protocol):
+    """Decoded images by row: an array, or anything that reads files."""
+
+    def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
+        """The image of a row, (H, W, 3) uint8, RGB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """A set of labelled images.
+
+    images:      the store that the rows point into; shared between subsets.
+    rows:        (n,) row of each image in the store.
+    labels:      (n,) int64, index into class_names.
+    class_names: name of each class; every class has at least one image.
+    files:       (n,) name of each image, for people.
+    """
+
+    images: ImageStore
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.rows) == len(self.labels) == len(self.files)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image at an index of this set, (H, W, 3) uint8, RGB."""
+        return self.images[int(self.rows[index])]
+
+    def select_classes(self, names: Sequence[str]) -> Records:
+        """The subset of these classes, in the order of this set, with labels counted anew from 0."""
+        wanted = set(names)
+        kept = [i for i, name in enumerate(self.class_names) if name in wanted]
+        new_label = np.full(self.num_classes, -1, dtype=np.int64)
+        new_label[kept] = np.arange(len(kept))
+        chosen = np.flatnonzero(new_label[self.labels] >= 0)
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            labels=new_label[self.labels[chosen]],
+            class_names=tuple(self.class_names[i] for i in kept),
+            files=tuple(self.files[i] for i in chosen),
+        )
+
+
+class TrainTest(NamedTuple):
+    """What a reader returns: training and test images, of disjoint classes."""
+
+    train: Records
+    test: Records
+
+
+class Splits(NamedTuple):
+    """What a protocol returns: images to train on, to choose by, and to report on, of disjoint classes."""
+
+    train: Records
+    val: Records
+    test: Records

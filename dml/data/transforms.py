@@ -1,0 +1,116 @@
+"""From a decoded image to the square that the model sees: a random half for training, a fixed one for evaluation.
+
+Both take (H, W, 3) uint8 and give (3, size, size) uint8. The model normalises on its own device, so a batch
+travels as bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["CropBox", "EvaluationTransform", "TrainingTransform", "random_area_crop"]
+
+CropBox = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTransform:
+    """Random area crop resized to a square, and a random mirror image.
+
+    size:  side of the result in pixels.
+    scale: smallest and largest share of the image's area that a crop keeps.
+    ratio: smallest and largest width / height of a crop.
+    flip:  probability of the mirror image.
+    """
+
+    size: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    flip: float
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if not 0 < low <= high:
+                raise ValueError(
+                    f"transform.train.{name}={[low, high]}: give two numbers with 0 < low <= high"
+                )
+        if self.scale[1] > 1:
+            raise ValueError(
+                f"transform.train.scale={list(self.scale)}: a crop keeps at most 1, the whole image"
+            )
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"transform.train.flip={self.flip}: a probability lies in [0, 1]")
+
+    def __call__(self, image: NDArray[np.uint8], generator: np.random.Generator) -> Tensor:
+        height, width = image.shape[:2]
+        box = random_area_crop(width, height, self.scale, self.ratio, generator)
+        square = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        if generator.random() < self.flip:
+            square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return _to_tensor(square)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationTransform:
+    """Short side resized to ``resize`` pixels, then the centre square of ``size`` pixels."""
+
+    size: int
+    resize: int
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        if self.resize < self.size:
+            raise ValueError(
+                f"transform.evaluation.resize={self.resize} is smaller than transform.size={self.size}: "
+                "the centre square would not fit; make resize at least as large as size"
+            )
+
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
+        height, width = image.shape[:2]
+        side = self.size / self.resize * min(width, height)
+        box = _box((width - side) / 2, (height - side) / 2, side, side, width, height)
+        square = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        return _to_tensor(square)
+
+
+def random_area_crop(
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: np.random.Generator,
+) -> CropBox:
+    """A crop box of random area and aspect ratio; the largest centred box of that ratio if ten draws do not fit."""
+    for _ in range(10):
+        area = width * height * generator.uniform(*scale)
+        aspect = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        crop_width, crop_height = math.sqrt(area * aspect), math.sqrt(area / aspect)
+        if crop_width <= width and crop_height <= height:
+            left = generator.uniform(0, width - crop_width)
+            top = generator.uniform(0, height - crop_height)
+            return _box(left, top, crop_width, crop_height, width, height)
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    crop_width, crop_height = min(width, height * aspect), min(height, width / aspect)
+    return _box((width - crop_width) / 2, (height - crop_height) / 2, crop_width, crop_height, width, height)
+
+
+def _box(left: float, top: float, box_width: float, box_height: float, width: int, height: int) -> CropBox:
+    """A box held inside the image, which rounding may otherwise leave by the last bit."""
+    return max(left, 0), max(top, 0), min(left + box_width, width), min(top + box_height, height)
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"transform.size={size} must be a positive number of pixels")

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+
+from dml.data import (
+    ClassBalancedSampler,
+    EvaluationTransform,
+    Records,
+    TrainingTransform,
+    evaluation_batches,
+    training_batches,
+)
+from dml.types import Batch
+
+
+def records(count: int = 12) -> Records:
+    images = np.random.default_rng(0).integers(0, 256, (count, 20, 20, 3), dtype=np.uint8)
+    labels = np.arange(count) % 3
+    return Records(images, np.arange(count), labels, ("a", "b", "c"), tuple(f"{i}.png" for i in range(count)))
+
+
+def batches(start: int, stop: int, num_workers: int = 0) -> list[Batch]:
+    data = records()
+    sampler = ClassBalancedSampler(data.labels, classes_per_batch=2, images_per_class=3, seed=5)
+    transform = TrainingTransform(size=8, scale=(0.3, 1.0), ratio=(1.0, 1.0), flip=0.5)
+    return list(
+        training_batches(data, transform, sampler, seed=5, start=start, stop=stop, num_workers=num_workers)
+    )
+
+
+def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert all(a.equal(b) for a, b in zip(one, other, strict=True))
+
+
+def test_two_workers_give_the_same_batches_as_none() -> None:
+    assert_equal(batches(0, 5), batches(0, 5, num_workers=2))
+
+
+def test_the_batches_from_a_later_step_are_those_of_the_whole_run() -> None:
+    assert_equal(batches(0, 5)[3:], batches(3, 5))
+
+
+def test_the_same_image_is_augmented_anew_at_each_step() -> None:
+    seen: dict[int, torch.Tensor] = {}
+    fresh = []
+    for batch in batches(0, 6):
+        for image, index in zip(batch.images, batch.indices.tolist(), strict=True):
+            fresh.append(index in seen and not image.equal(seen[index]))
+            seen[index] = image
+    assert any(fresh)
+
+
+def test_training_batches_leave_the_global_generators_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    batches(0, 2)
+    assert before.equal(torch.get_rng_state())
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_evaluation_gives_every_image_once_and_in_order(num_workers: int) -> None:
+    loaded = list(
+        evaluation_batches(
+            records(), EvaluationTransform(size=8, resize=8), batch_size=5, num_workers=num_workers
+        )
+    )
+    assert torch.cat([batch.indices for batch in loaded]).tolist() == list(range(12))
+    assert torch.cat([batch.labels for batch in loaded]).tolist() == records().labels.tolist()
+    assert loaded[0].images.dtype == torch.uint8
