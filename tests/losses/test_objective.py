@@ -1,0 +1,52 @@
+import pytest
+import torch
+from torch import nn
+
+from dml.losses import Objective, ZeroShotLoss
+from dml.types import Pooled
+
+
+class MeanDistance(nn.Module):
+    def forward(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        assert vectors.dtype == torch.float32
+        return torch.cdist(vectors, vectors).mean()
+
+
+def batch() -> tuple[Pooled, torch.Tensor]:
+    torch.manual_seed(0)
+    vectors = nn.functional.normalize(torch.randn(6, 3), dim=1)
+    return Pooled(vectors, torch.rand(6, 4).softmax(dim=1)), torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def test_the_total_is_the_weighted_sum_of_the_terms() -> None:
+    zero_shot = ZeroShotLoss(3, 3, ridge=0.05, scale=9.5)
+    losses = Objective(MeanDistance(), zero_shot, zero_shot_weight=0.1)(*batch())
+    torch.testing.assert_close(losses.total, 0.9 * losses.metric + 0.1 * losses.zero_shot)
+    assert list(losses.terms()) == ["metric", "zero_shot", "total"]
+
+
+def test_without_the_zero_shot_loss_the_total_is_the_metric_loss() -> None:
+    losses = Objective(MeanDistance(), None, zero_shot_weight=0)(*batch())
+    assert losses.total is losses.metric and list(losses.terms()) == ["metric", "total"]
+
+
+def test_a_pooling_without_attributes_is_refused_with_what_to_do() -> None:
+    pooled, labels = batch()
+    objective = Objective(MeanDistance(), ZeroShotLoss(3, 3, ridge=0.05, scale=9.5), zero_shot_weight=0.1)
+    with pytest.raises(ValueError, match=r"attributes.*pooling=gsp.*zero_shot.weight=0"):
+        objective(pooled._replace(attributes=None), labels)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0])
+def test_a_weight_out_of_range_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match=r"zero_shot.weight=.*\[0, 1\)"):
+        Objective(MeanDistance(), ZeroShotLoss(3, 3, ridge=0.05, scale=9.5), zero_shot_weight=weight)
+
+
+def test_losses_stay_in_float32_inside_autocast() -> None:
+    pooled, labels = batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = Objective(MeanDistance(), None, zero_shot_weight=0)(
+            pooled._replace(vectors=pooled.vectors.bfloat16()), labels
+        )
+    assert losses.total.dtype == torch.float32
