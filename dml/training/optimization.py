@@ -1,0 +1,75 @@
+"""Which parameters learn at which rate, and how the rates change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from dml.losses import Objective
+from dml.model import EmbeddingModel
+
+__all__ = ["constant", "freeze_batchnorm", "one_cycle", "parameter_groups"]
+
+
+def parameter_groups(
+    model: EmbeddingModel, objective: Objective, *, lr: float, multipliers: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Sort every trainable parameter by its role, each role with its own multiple of the learning rate.
+
+    Roles: ``backbone``, ``prototypes`` (of the pooling), ``class_codes`` (of the zero-shot loss), ``proxies``
+    (whatever the metric loss learns), ``head`` (all the rest). A multiplier of 0 leaves a role as it is.
+    """
+    roles: dict[str, list[nn.Parameter]] = {role: [] for role in multipliers}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            roles[_role_in_model(name)].append(parameter)
+    for name, parameter in objective.named_parameters():
+        roles["class_codes" if name.startswith("zero_shot.") else "proxies"].append(parameter)
+    return [
+        {"name": role, "params": parameters, "lr": lr * multipliers[role]}
+        for role, parameters in roles.items()
+        if parameters
+    ]
+
+
+def _role_in_model(name: str) -> str:
+    if name.startswith("backbone."):
+        return "backbone"
+    return "prototypes" if name == "pooling.prototypes" else "head"
+
+
+def freeze_batchnorm(backbone: nn.Module) -> None:
+    """Keep the running statistics and the affine parameters of every BatchNorm layer as they are.
+
+    To be repeated after each ``model.train()``, which would set the layers back to batch statistics.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval().requires_grad_(False)
+
+
+def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float, final: float) -> LRScheduler:
+    """Rise from 1/25 of each group's rate to it over the share ``warmup`` of the steps, then fall to ``final`` of it.
+
+    Source: Smith and Topin 2018; the momentum is left alone.
+    """
+    if total_steps < 1:
+        return constant(optimizer, total_steps=total_steps)
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total_steps,
+        pct_start=warmup,
+        div_factor=25.0,
+        final_div_factor=1 / (25.0 * final),
+        cycle_momentum=False,
+    )
+
+
+def constant(optimizer: Optimizer, *, total_steps: int) -> LRScheduler:
+    """Leave the rates as they are."""
+    del total_steps
+    return LambdaLR(optimizer, lambda step: 1.0)

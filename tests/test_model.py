@@ -1,0 +1,95 @@
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dml.data import EvaluationTransform
+from dml.model import EmbeddingModel
+from dml.pooling import GeneralizedSumPooling, GlobalAveragePooling
+from dml.types import Normalisation, Pooled
+
+
+class Pixels(nn.Module):
+    """A backbone that hands its input on."""
+
+    out_channels = 3
+    normalisation: ClassVar[Normalisation] = Normalisation((10.0, 20.0, 30.0), (2.0, 4.0, 5.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images
+
+
+class BlueFirst(Pixels):
+    normalisation = Normalisation((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), bgr=True)
+
+
+class AfterPooling(GlobalAveragePooling):
+    """Average pooling of embedded locations."""
+
+    pools_embedded = True
+
+
+IMAGES = torch.randint(0, 256, (4, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PREPROCESS = EvaluationTransform(size=6, resize=6)
+
+
+def model(
+    backbone: nn.Module | None = None, pooling: nn.Module | None = None, dim: int = 8
+) -> EmbeddingModel:
+    torch.manual_seed(0)
+    return EmbeddingModel(
+        backbone or Pixels(), pooling or GlobalAveragePooling(3), embedding_dim=dim, preprocess=PREPROCESS
+    )
+
+
+def test_vectors_have_unit_length() -> None:
+    torch.testing.assert_close(model()(IMAGES).vectors.norm(dim=1), torch.ones(4))
+
+
+def test_images_are_normalised_as_the_backbone_wants() -> None:
+    features = model().features(IMAGES)
+    torch.testing.assert_close(features[:, 1], (IMAGES[:, 1].float() - 20) / 4)
+
+
+def test_a_backbone_for_blue_first_gets_the_channels_turned_round() -> None:
+    features = model(BlueFirst()).features(IMAGES)
+    torch.testing.assert_close(features[:, 0], (IMAGES[:, 2].float() - 10) / 2)
+
+
+def test_the_linear_map_before_average_pooling_equals_the_one_after_it() -> None:
+    after, before = model(), model(pooling=AfterPooling(8))
+    before.load_state_dict(after.state_dict())
+    torch.testing.assert_close(after(IMAGES).vectors, before(IMAGES).vectors)
+
+
+def test_gsp_sees_embedded_locations_and_its_statements_come_through() -> None:
+    pooling = GeneralizedSumPooling(
+        8, num_prototypes=5, transport_ratio=0.3, sharpness=5.0, learnable_ratio=False, lloyd_iterations=1
+    )
+    embedding = model(pooling=pooling)
+    assert embedding.features(IMAGES).shape == (4, 8, 6, 5)
+    pooled: Pooled = embedding(IMAGES)
+    assert pooled.attributes.shape == (4, 5) and pooled.weights.shape == (4, 30)
+
+
+@pytest.mark.parametrize("images", [IMAGES.float(), IMAGES.float() / 255])
+def test_images_that_are_not_bytes_are_refused(images: Tensor) -> None:
+    with pytest.raises(TypeError, match=r"torch.float32.*uint8.*model.preprocess"):
+        model()(images)
+
+
+def test_embed_equals_preprocessing_and_forward_and_restores_the_mode(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    picture.save(tmp_path / "picture.png")
+    embedding = model().train()
+    vectors = embedding.embed([picture, tmp_path / "picture.png"], batch_size=1)
+    expected = embedding(PREPROCESS(np.asarray(picture))[None]).vectors
+    torch.testing.assert_close(vectors, expected.detach().expand(2, -1))
+    assert embedding.training
+
+
+def test_embed_of_nothing_is_empty() -> None:
+    assert model().embed([]).shape == (0, 8)

@@ -1,0 +1,57 @@
+import csv
+import io
+from pathlib import Path
+
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dml.training import HistoryLogger, ProgressLogger, TensorBoardLogger
+
+METRICS = {"recall@1": 0.5, "recall@2": 0.75, "r_precision": 0.3, "map@r": 0.25, "queries": 10}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_history(path: Path, start: int, steps: list[int]) -> None:
+    logger = HistoryLogger(path, start=start)
+    for step in steps:
+        if step:
+            logger.training(step, {"loss/total": step / 3})
+        logger.evaluation(step, METRICS)
+
+
+def test_history_has_a_row_per_evaluation_with_the_scalars_before_it(tmp_path: Path) -> None:
+    write_history(tmp_path / "history.csv", 0, [0, 5])
+    first, second = rows(tmp_path / "history.csv")
+    assert first["step"] == "0" and first["loss/total"] == ""
+    assert float(second["loss/total"]) == 5 / 3 and float(second["val/map@r"]) == 0.25
+
+
+def test_history_of_a_resumed_run_is_that_of_one_run(tmp_path: Path) -> None:
+    write_history(tmp_path / "whole.csv", 0, [0, 5, 10, 15])
+    write_history(tmp_path / "parts.csv", 0, [0, 5, 10])
+    write_history(tmp_path / "parts.csv", 5, [10, 15])
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_tensorboard_files_hold_the_scalars(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, start=0)
+    logger.training(1, {"loss/total": 2.0})
+    logger.evaluation(1, METRICS)
+    logger.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert events.Scalars("loss/total")[0].value == 2.0
+    assert events.Scalars("val/recall_at_1")[0].value == 0.5
+
+
+def test_progress_shows_each_validation() -> None:
+    output = io.StringIO()
+    logger = ProgressLogger(Console(file=output, width=120), start=0, stop=10)
+    logger.training(5, {"loss/total": 0.125})
+    logger.evaluation(5, METRICS)
+    logger.close()
+    assert "recall@1 50.00%" in output.getvalue() and "map@r 25.00%" in output.getvalue()
+    assert "5/10" in output.getvalue() and "loss 0.1250" in output.getvalue()
