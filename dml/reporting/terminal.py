@@ -1,0 +1,82 @@
+"""What a person reads in the terminal: the final table, and errors as sentences."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from dml.runs import load_metrics
+from dml.training import Interrupted, NonFiniteLossError
+
+__all__ = ["metrics_table", "print_evaluation", "print_results", "readable_errors"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def print_results(folder: Path) -> None:
+    """Print the metrics of a finished run and where it lies."""
+    console = Console()
+    console.print(metrics_table(load_metrics(folder)))
+    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+
+
+def print_evaluation(
+    folder: str | Path, metrics: Mapping[str, Mapping[str, float]], *, compare: bool
+) -> None:
+    """Print metrics that were measured again, and whether they equal those of the run to the last digit."""
+    console = Console()
+    console.print(metrics_table(metrics))
+    if not compare:
+        return
+    stored = load_metrics(folder)
+    differences = [
+        f"{split} {name}: {stored[split][name]!r} in metrics.json, {value!r} now"
+        for split in metrics
+        for name, value in metrics[split].items()
+        if stored[split][name] != value
+    ]
+    console.print(
+        "\n".join(differences) or f"equal to {folder}/metrics.json to the last digit", soft_wrap=True
+    )
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
+    """One column per set of images, one row per metric, in per cent; counts as they are."""
+    table = Table("metric", *metrics, title="classes never seen in training", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in next(iter(metrics.values())):
+        values = [metrics[split][name] for split in metrics]
+        is_count = name in ("queries", "gallery", "left_out")
+        table.add_row(name, *(f"{value:,}" if is_count else f"{value:.2%}" for value in values))
+    return table
+
+
+def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Let a command end with one sentence where the user can mend the cause; a defect keeps its traceback.
+
+    ``DML_TRACEBACK=1`` shows the traceback in every case.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except Interrupted as request:
+            sys.stderr.write(f"{request}\n")
+            sys.exit(130)
+        except (ValueError, OSError, NonFiniteLossError) as error:
+            if os.environ.get("DML_TRACEBACK"):
+                raise
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(2)
+
+    return wrapped

@@ -1,0 +1,43 @@
+import pytest
+
+from dml.reporting import metrics_table, readable_errors
+from dml.training import Interrupted
+
+
+def run(error: BaseException) -> None:
+    @readable_errors
+    def command() -> None:
+        raise error
+
+    command()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("size is 3"), 2), (FileNotFoundError("no file"), 2), (Interrupted("stopped"), 130)],
+)
+def test_an_error_of_the_user_is_a_sentence_and_a_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(error)
+    assert end.value.code == code and str(error) in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        run(KeyError("defect"))
+
+
+def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DML_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="size is 3"):
+        run(ValueError("size is 3"))
+
+
+def test_the_table_has_a_column_per_split() -> None:
+    table = metrics_table(
+        {"val": {"recall@1": 0.5, "queries": 1200}, "test": {"recall@1": 0.25, "queries": 8}}
+    )
+    assert [column.header for column in table.columns] == ["metric", "val", "test"]
+    assert list(table.columns[1].cells) == ["50.00%", "1,200"]

@@ -1,0 +1,57 @@
+"""Train an embedding and evaluate it on classes it never saw: ``python train.py --help``."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from dml.assembly import (
+    build_data,
+    build_evaluator,
+    build_model,
+    build_objective,
+    build_trainer,
+    open_loggers,
+)
+from dml.config import TrainConfig, register_schema
+from dml.reporting import print_results, readable_errors
+from dml.runs import finish_run, load_model, open_run, start_run
+
+
+def train(cfg: TrainConfig, folder: Path) -> None:
+    cfg, folder = open_run(cfg, folder)  # a new run, or the one that resume= names
+
+    data = build_data(cfg)
+    model = build_model(cfg)
+    objective = build_objective(cfg, data.train.num_classes)
+    evaluator = build_evaluator(cfg, data)
+    trainer = build_trainer(cfg, model, objective, data, evaluator, folder / "checkpoints")
+
+    start_run(cfg, folder)
+    trainer.resume()
+    with open_loggers(cfg, folder, start=trainer.step) as loggers:
+        trainer.fit(loggers)
+
+    best = load_model(
+        folder, device=trainer.device
+    )  # chosen by the validation classes; test is looked at once
+    val, test = evaluator(best, data.val), evaluator(best, data.test)
+    finish_run(
+        folder,
+        metrics={"val": val.metrics, "test": test.metrics},
+        records=data.test,
+        embeddings=test.embeddings,
+    )
+    print_results(folder)
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@readable_errors
+def main(cfg: TrainConfig) -> None:
+    train(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+register_schema()
+
+if __name__ == "__main__":
+    main()
