@@ -1,0 +1,1 @@
+"""Pure functions on tensors; nothing here owns a parameter or touches the disk."""

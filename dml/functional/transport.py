@@ -1,0 +1,290 @@
+"""Partial optimal transport from locations to prototypes, solved exactly, and the pooling it defines.
+
+    min over π, ρ ≥ 0   Σ c_ij π_ij + (1/γ)·(Σ π log π + Σ ρ log ρ)
+    subject to          ρ_i + Σ_j π_ij = 1/N   and   Σ_ij π_ij = μ
+
+With a_i = logsumexp_j(−γ c_ij) it is one scalar equation per image: find θ with mean_i σ(a_i + θ) = μ. Then
+
+    w_i = σ(a_i + θ),   π_ij = (w_i / N)·softmax_j(−γ c_ij),   ρ_i = (1 − w_i) / N
+
+`prototype_cost` and `partial_transport` say this plainly; `transport_pool` is the same, fused, for training.
+Everything is computed in float32 or better, inside autocast too.
+
+Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning", ICCV 2023.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import threshold
+
+__all__ = [
+    "TransportPlan",
+    "calibrated_gate",
+    "partial_transport",
+    "project_to_ball",
+    "prototype_cost",
+    "transport_pool",
+]
+
+NEWTON_STEPS = 40
+"""Upper bound. Random problems needed up to 5 for sharpness 5 and 21 for 1e4; in float64 7 and 30."""
+
+SLOPE_FLOOR = 1e-30
+"""Least Σ w(1−w) that is divided by: with all gates fully open or shut it is 0, and so is the gradient."""
+
+COINCIDENT = 8
+"""Squared distances up to this many roundings of 1 are 0: below, cancellation decides value and direction."""
+
+
+class TransportPlan(NamedTuple):
+    """Where the mass of each location goes.
+
+    plan:     (B, N, M) mass π_ij moved from location i to prototype j; sums to the ratio per image.
+    residual: (B, N) mass ρ_i that stays behind; ``residual + plan.sum(2) = 1/N``.
+    gate:     (B, N) share w_i of the location's mass that is moved, in [0, 1]; its mean is the ratio.
+    """
+
+    plan: Tensor
+    residual: Tensor
+    gate: Tensor
+
+
+def project_to_ball(vectors: Tensor) -> Tensor:
+    """Scale the last axis into the unit ball: ``v / max(1, ‖v‖)``; vectors inside are left alone."""
+    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors.div(norm.clamp_min(1.0))
+
+
+def prototype_cost(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Distances of local features to prototypes on the unit ball, from products instead of differences.
+
+        c_ij = ‖f̂_i − ω̂_j‖ = sqrt(‖f̂_i‖² + ‖ω̂_j‖² − 2⟨f̂_i, ω̂_j⟩),   v̂ = v / max(1, ‖v‖)
+
+    features: (B, N, D), prototypes: (M, D); returns (B, N, M) in [0, 2]. The gradient at distance 0 is 0.
+    """
+    with _full_precision(features):
+        f, p = project_to_ball(_at_least_float32(features)), project_to_ball(_at_least_float32(prototypes))
+        squared = f.square().sum(-1, keepdim=True) + p.square().sum(-1) - 2 * f @ p.T
+        coincident = squared <= COINCIDENT * torch.finfo(squared.dtype).eps
+        distance = squared.masked_fill(coincident, 1.0).sqrt()  # no root of 0 for autograd to divide by
+        return distance.masked_fill(coincident, 0.0)
+
+
+def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float) -> TransportPlan:
+    """Solve the transport problem exactly; the gradients of cost and ratio are exact too.
+
+    cost: (B, N, M). ratio: μ in (0, 1], a number or a tensor () or (B,); 1 keeps everything (GAP).
+    sharpness: γ > 0, the inverse of the entropic regularisation.
+    Raises ValueError on a cost that is not a floating (B, N, M), and on a ratio or sharpness out of range.
+    """
+    if cost.ndim != 3 or not cost.is_floating_point():
+        raise ValueError(
+            f"cost has shape {tuple(cost.shape)} and type {cost.dtype}; expected floating point (batch, "
+            "locations, prototypes). Add the missing axis, or convert with cost.float()."
+        )
+    with _full_precision(cost):
+        logits = -_checked_sharpness(sharpness) * _at_least_float32(cost)
+        gate = calibrated_gate(logits.logsumexp(-1), ratio)
+        count = cost.shape[1]
+        plan = (gate / count).unsqueeze(-1) * logits.softmax(-1)
+        return TransportPlan(plan, (1 - gate) / count, gate)
+
+
+def calibrated_gate(scores: Tensor, ratio: float | Tensor) -> Tensor:
+    """Sigmoid gates with one bias per image, such that their mean is the ratio.
+
+        w_i = σ(a_i + θ)   with θ such that   mean_i w_i = μ
+
+    scores: a, (B, N); ratio: μ in (0, 1], a number or a tensor () or (B,). Returns (B, N).
+    Gradient by the implicit function theorem: ∂θ/∂a_i = −w_i(1−w_i) / Σ_k w_k(1−w_k).
+    Raises ValueError on a ratio out of range (a tensor on an accelerator is not read back for that).
+    """
+    scores = _at_least_float32(scores)
+    gate: Tensor = _CalibratedGate.apply(scores, _ratio_column(ratio, scores))
+    return gate
+
+
+def transport_pool(
+    features: Tensor, prototypes: Tensor, *, ratio: float | Tensor, sharpness: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pool by the transport plan, in one pass: same result as `partial_transport` of `prototype_cost`.
+
+        vector = Σ_i s_i f_i,   attributes_j = Σ_i π_ij / μ,   s_i = w_i / (N μ)
+
+    features: (B, D, N), channels first as a feature map lies in memory; prototypes: (M, D).
+    Returns vectors (B, D), attributes (B, M) and shares s (B, N); rows of the latter two sum to 1.
+    Gradients are first order only. Raises ValueError on a ratio or sharpness out of range.
+    """
+    with _full_precision(features):
+        f, p = _at_least_float32(features), _at_least_float32(prototypes)
+        column = _ratio_column(ratio, f)
+        gamma = _checked_sharpness(sharpness)
+        pooled: tuple[Tensor, Tensor, Tensor] = _TransportPool.apply(f, p, column, gamma)
+        return pooled
+
+
+class _CalibratedGate(torch.autograd.Function):
+    """Gates from scores (B, N) and ratio (B or 1, 1); see `calibrated_gate`."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, ratio: Tensor) -> Tensor:
+        gate = _solve_gate(scores, ratio)
+        ctx.save_for_backward(gate)
+        ctx.ratio_shape = ratio.shape
+        return gate
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (gate,) = ctx.saved_tensors
+        grad_scores, grad_ratio = _gate_gradient(gate, grads[0])
+        return grad_scores, grad_ratio.sum_to_size(ctx.ratio_shape)
+
+
+def _solve_gate(scores: Tensor, ratio: Tensor) -> Tensor:
+    """Newton on logit(mean w) = logit(μ), bisecting whenever a step would leave the bracket.
+
+    The logits themselves are moved, not a bias: those near 0, which decide, then keep all their digits
+    however large the scores are. The bracket is kept relative to the current point.
+    """
+    target = torch.where(ratio < 1, ratio, 0.5)  # 1 has no finite bias; it is put in at the end
+    goal, tolerance = torch.logit(target), 4 * torch.finfo(scores.dtype).eps * target
+    logits = scores - scores.mean(1, keepdim=True) + goal
+    low, high = goal - logits.amax(1, keepdim=True), goal - logits.amin(1, keepdim=True)
+    may_stop_early = scores.device.type == "cpu" and not torch.compiler.is_compiling()
+    for _ in range(NEWTON_STEPS):
+        gate = logits.sigmoid()
+        mean = gate.mean(1, keepdim=True)
+        if may_stop_early and bool(((mean - target).abs() <= tolerance).all()):
+            break
+        gap = goal - torch.logit(mean)
+        rising = gap > 0
+        low, high = low.masked_fill(rising, 0.0), high.masked_fill(~rising, 0.0)
+        step = gap * mean * (1 - mean) / (mean - gate.square().mean(1, keepdim=True))
+        step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+        logits, low, high = logits + step, low - step, high - step
+    return torch.where(ratio < 1, logits.sigmoid(), 1.0)
+
+
+def _gate_gradient(gate: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient of the gates by scores (B, N) and by the ratio (B, 1)."""
+    slope = gate * (1 - gate)
+    by_bias = (grad * slope).sum(1, keepdim=True) / slope.sum(1, keepdim=True).clamp_min(SLOPE_FLOOR)
+    return slope * (grad - by_bias), gate.shape[1] * by_bias
+
+
+class _TransportPool(torch.autograd.Function):
+    """See `transport_pool`. Keeps the (B, N, M) distances and softmax, never a copy of the features."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, prototypes: Tensor, ratio: Tensor, sharpness: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        squared = _squared_norms(features)  # (B, N)
+        scale, inside = squared.clamp_min(1.0).rsqrt(), squared.clamp_max(1.0)  # f̂ = scale·f, ‖f̂‖²
+        projected = project_to_ball(prototypes)
+        norms = projected.square().sum(1)
+        distance = torch.bmm(features.mT, projected.T.expand(features.shape[0], -1, -1))  # (B, N, M)
+        distance.mul_(-2 * scale.unsqueeze(-1)).add_(inside.unsqueeze(-1)).add_(norms)
+        threshold(distance, COINCIDENT * torch.finfo(distance.dtype).eps, 0.0, inplace=True).sqrt_()
+        soft = (distance * -sharpness).softmax(-1)
+        scores = -sharpness * distance.amin(-1) - soft.amax(-1).log()  # logsumexp(−γc) without another exp
+        gate = _solve_gate(scores, ratio)
+        shares = gate / (gate.shape[1] * ratio)
+        vectors = torch.bmm(shares.unsqueeze(1), features.mT).squeeze(1)
+        attributes = torch.bmm(shares.unsqueeze(1), soft).squeeze(1)
+        ctx.save_for_backward(
+            features, prototypes, ratio, projected, norms, scale, distance, soft, gate, shares
+        )
+        ctx.sharpness = sharpness
+        return vectors, attributes, shares
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        features, prototypes, ratio, projected, norms, scale, distance, soft, gate, shares = ctx.saved_tensors
+        by_vector, by_attribute, by_share = grads
+        with _full_precision(features):
+            # shares -> gates -> scores, and the ratio
+            by_soft = torch.bmm(soft, by_attribute.unsqueeze(-1)).squeeze(-1)  # Σ_j p_ij ∂/∂z_j, (B, N)
+            by_share = by_share + torch.bmm(by_vector.unsqueeze(1), features).squeeze(1) + by_soft
+            by_score, by_ratio = _gate_gradient(gate, by_share / (gate.shape[1] * ratio))
+            by_ratio = by_ratio - (by_share * shares).sum(1, keepdim=True) / ratio
+            # scores and attributes -> distances: g_ij = −γ p_ij (∂/∂a_i + s_i (∂/∂z_j − Σ_k p_ik ∂/∂z_k))
+            offset = -ctx.sharpness * (by_score - shares * by_soft).unsqueeze(-1)
+            slope = -ctx.sharpness * shares.unsqueeze(-1)
+            pull = (slope * by_attribute.unsqueeze(1)).add_(offset).mul_(soft)  # (B, N, M)
+            moment = (pull * distance).sum(-1)  # Σ_j g_ij c_ij
+            # distances -> unit ball: h_ij = g_ij / c_ij pulls f̂_i and ω̂_j along their difference
+            pull.div_(threshold(distance, 0.0, math.inf))
+            onto, by_norm = pull.sum((0, 1)), pull.sum(-1)
+            radial = (by_norm - pull @ norms + moment) / 2  # ⟨f̂_i, ∂/∂f̂_i⟩ where ‖f̂_i‖ = 1
+            pull.mul_(scale.unsqueeze(-1))
+            by_features = by_prototypes = None
+            if ctx.needs_input_grad[1]:
+                onto = projected * onto.unsqueeze(-1)
+                by_projected = torch.addbmm(onto, pull.mT, features.mT, alpha=-1)
+                by_prototypes = _ball_gradient(prototypes, projected, by_projected)
+            if ctx.needs_input_grad[0]:
+                along = scale.square() * (by_norm - torch.where(scale < 1, radial, 0.0))
+                by_features = features * along.unsqueeze(1)
+                by_features.baddbmm_(projected.T.expand(features.shape[0], -1, -1), pull.mT, alpha=-1)
+                by_features.addcmul_(by_vector.unsqueeze(-1), shares.unsqueeze(1))
+        return by_features, by_prototypes, by_ratio.sum_to_size(ratio.shape), None
+
+
+def _ball_gradient(vectors: Tensor, projected: Tensor, grad: Tensor) -> Tensor:
+    """Gradient through `project_to_ball`: outside of the ball, only the tangential part, scaled."""
+    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    tangential = grad - projected * (projected * grad).sum(-1, keepdim=True)
+    return torch.where(norm > 1, tangential / norm, grad)
+
+
+def _squared_norms(features: Tensor) -> Tensor:
+    """‖f_i‖² of (B, D, N), as (B, N), by a few images at a time, which stay in the cache of a CPU."""
+    if features.device.type != "cpu" or torch.compiler.is_compiling():
+        return features.square().sum(1)
+    return torch.cat([images.square().sum(1) for images in torch.split(features, 8)])
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    return torch.autocast(device_type=tensor.device.type, enabled=False)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _checked_sharpness(sharpness: float) -> float:
+    if not 0 < sharpness < math.inf:
+        raise ValueError(
+            f"sharpness is {sharpness}; expected a finite number above 0. The paper uses 5 with pair losses "
+            "and 0.5 with proxy losses; for plain averaging use global average pooling or ratio=1."
+        )
+    return sharpness
+
+
+def _ratio_column(ratio: float | Tensor, like: Tensor) -> Tensor:
+    """The ratio as (B, 1) or (1, 1), checked where that does not wait for an accelerator."""
+    if isinstance(ratio, Tensor):
+        if ratio.ndim > 1 or (ratio.ndim == 1 and ratio.shape[0] not in (1, like.shape[0])):
+            raise ValueError(
+                f"ratio has shape {tuple(ratio.shape)} for a batch of {like.shape[0]}; expected one number, "
+                "or one per image. Index or expand it to that shape."
+            )
+        readable = ratio.device.type == "cpu" and not torch.compiler.is_compiling()
+        valid = bool(((ratio > 0) & (ratio <= 1)).all()) if readable else True
+        column = ratio.to(like).reshape(-1, 1)
+    else:
+        valid = 0 < ratio <= 1
+        column = like.new_full((1, 1), ratio)
+    if not valid:
+        raise ValueError(
+            f"ratio is {ratio}; expected above 0 and at most 1, the share of mass that is transported. "
+            "Use 1 for plain averaging; keep a learned ratio inside with a sigmoid."
+        )
+    return column

@@ -1,0 +1,134 @@
+"""Generalized sum pooling: keep the share of locations that is nearest to learned prototypes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dml.functional.transport import project_to_ball, transport_pool
+from dml.pooling.gap import as_locations
+from dml.types import Pooled
+
+__all__ = ["GeneralizedSumPooling"]
+
+
+class GeneralizedSumPooling(nn.Module):
+    """Mean of the local features, weighted by how much of each an optimal transport plan keeps.
+
+        vector = Σ_i w_i/(N μ)·f_i,    attributes_j = Σ_i π_ij / μ,    weights_i = w_i/(N μ)
+
+    with the plan π, the gates w and the transport ratio μ of `dml.functional.transport`.
+
+    Takes embedded features, as a map (B, D, H, W) or tokens (B, N, D); returns vectors (B, D) in the type
+    of the features, attributes (B, M) and weights (B, N) in float32 or better.
+
+    in_channels:     D, the channels of the features.
+    num_prototypes:  M.
+    transport_ratio: μ in (0, 1], the share of the mass that is kept; 1 is global average pooling.
+    sharpness:       γ > 0, the inverse of the entropic regularisation.
+    learnable_ratio: train μ as a logit, starting from `transport_ratio`, which must then be below 1.
+    lloyd_iterations: rounds of k-means in `initialise_prototypes`.
+
+    Raises ValueError if a setting is out of range or if the features do not fit `in_channels`.
+    Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning", ICCV 2023.
+    """
+
+    pools_embedded = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_prototypes: int,
+        transport_ratio: float,
+        sharpness: float,
+        lloyd_iterations: int,
+        learnable_ratio: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_settings(num_prototypes, transport_ratio, sharpness, lloyd_iterations, learnable_ratio)
+        self.out_channels = in_channels
+        self.sharpness = sharpness
+        self.lloyd_iterations = lloyd_iterations
+        self.prototypes = nn.Parameter(torch.randn(num_prototypes, in_channels) / math.sqrt(in_channels))
+        self.fixed_ratio = None if learnable_ratio else transport_ratio
+        if learnable_ratio:
+            self.ratio_logit = nn.Parameter(torch.tensor(transport_ratio).logit())
+
+    @property
+    def transport_ratio(self) -> float | Tensor:
+        """The share of the mass that is kept: a number, or a scalar tensor while it is learned."""
+        return self.ratio_logit.sigmoid() if self.fixed_ratio is None else self.fixed_ratio
+
+    def forward(self, features: Tensor) -> Pooled:
+        locations = as_locations(features, self.out_channels)  # (B, D, N)
+        vectors, attributes, weights = transport_pool(
+            locations, self.prototypes, ratio=self.transport_ratio, sharpness=self.sharpness
+        )
+        return Pooled(vectors.to(features.dtype), attributes, weights)
+
+    @torch.no_grad()
+    def initialise_prototypes(self, features: Tensor, *, generator: torch.Generator) -> int:
+        """Write the centres of a k-means of local features into the prototypes, in place.
+
+        features: a map (B, D, H, W) or tokens (B, N, D), embedded, from the first batches.
+        k-means++ seeding and then Lloyd's rounds: a lone outlier is worth little to a mean, other than to
+        greedy k-center, which seeks outliers. The same generator state gives the same prototypes.
+        Returns how many prototypes were placed: with fewer distinct local features than prototypes, the
+        others keep their random start. Raises ValueError on features that are not finite or do not fit.
+        """
+        points = as_locations(features, self.out_channels).mT.flatten(0, 1).to(self.prototypes)  # (B·N, D)
+        if not points.isfinite().all():
+            raise ValueError(
+                "features hold values that are not finite; prototypes need finite local features. Check the "
+                "input normalisation and the backbone weights."
+            )
+        points = project_to_ball(points)
+        centres = _seed(points, len(self.prototypes), generator)
+        for _ in range(self.lloyd_iterations):
+            centres = _lloyd(points, centres)
+        self.prototypes[: len(centres)].copy_(centres)
+        return len(centres)
+
+
+def _seed(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """k-means++: draw rows with probability proportional to the squared distance to those drawn before."""
+    odds = torch.ones(len(points), dtype=torch.float64)
+    rows: list[int] = []
+    while len(rows) < count and odds.sum() > 0:
+        steps = odds.cumsum(0)
+        draw = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+        rows.append(int(torch.searchsorted(steps, draw * steps[-1], right=True).clamp(max=len(points) - 1)))
+        squared = (points - points[rows[-1]]).square().sum(1).double().cpu()
+        odds = squared if len(rows) == 1 else torch.minimum(odds, squared)
+    return points[rows]
+
+
+def _lloyd(points: Tensor, centres: Tensor) -> Tensor:
+    """Move each centre to the mean of the points nearest to it; one without points stays."""
+    scores = points @ centres.T - centres.square().sum(1) / 2
+    members = nn.functional.one_hot(scores.argmax(1), len(centres)).to(points)  # (B·N, M)
+    sizes = members.sum(0).unsqueeze(1)
+    return torch.where(sizes > 0, members.T @ points / sizes.clamp_min(1), centres)
+
+
+def _check_settings(
+    num_prototypes: int, transport_ratio: float, sharpness: float, lloyd_iterations: int, learnable: bool
+) -> None:
+    if num_prototypes < 1:
+        raise ValueError(
+            f"num_prototypes is {num_prototypes}; expected 1 or more. The paper uses 64 and 128."
+        )
+    if not 0 < transport_ratio <= 1 or (learnable and transport_ratio == 1):
+        raise ValueError(
+            f"transport_ratio is {transport_ratio}; expected above 0 and at most 1, and below 1 to be "
+            "learned. The paper uses 0.3; 1 is global average pooling."
+        )
+    if not 0 < sharpness < math.inf:
+        raise ValueError(
+            f"sharpness is {sharpness}; expected a finite number above 0. The paper uses 5 and 0.5."
+        )
+    if lloyd_iterations < 0:
+        raise ValueError(f"lloyd_iterations is {lloyd_iterations}; expected 0 or more; 10 is plenty.")
