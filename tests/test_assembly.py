@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from dml.assembly import build_model
+from dml.config import TrainConfig
+from dml.training import Trainer
+from train import train
+
+Compose = Callable[..., TrainConfig]
+Assemble = Callable[[TrainConfig, Path], Trainer]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sampler.classes_per_batch=5000", "between 1 and"),
+        ("evaluator.recall_at=[1,100000]", "recall_at has 100000"),
+        ("protocol.fraction=0.001", "validation set would have"),
+        ("paths.data=/nowhere", "/nowhere/emoji.*missing"),
+        ("sampler.classes_per_batch=many", "accepted: int"),
+        ("pooling.sharpness=-1", "sharpness"),
+        ("zero_shot.weight=2", "zero_shot.weight=2"),
+        ("embedding_dim=0", "embedding_dim=0"),
+        ("trainer.eval_every=0", "trainer.eval_every=0"),
+        ("trainer.select_by=accuracy", "accepted: recall@1"),
+        ("trainer.device=tpu9", "accepted: auto, cpu"),
+        ("transform.evaluation.resize=8", "at least as large"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(
+    override: str, message: str, compose_smoke: Compose, tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, OSError), match=message):
+        train(compose_smoke(override), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_gap_and_gsp_start_from_the_same_weights(compose_smoke: Compose) -> None:
+    models = [build_model(compose_smoke(f"pooling={name}")) for name in ("gap", "gsp")]
+    torch.testing.assert_close(models[0].projection.weight, models[1].projection.weight, rtol=0, atol=0)
+    for one, other in zip(models[0].backbone.parameters(), models[1].backbone.parameters(), strict=True):
+        assert one.equal(other)
+
+
+def test_gap_switches_the_zero_shot_loss_off_and_insisting_is_refused(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    assert compose_smoke("pooling=gap").zero_shot.weight == 0
+    cfg = compose_smoke("pooling=gap", "zero_shot.weight=0.1")
+    with pytest.raises(ValueError, match=r"pooling=gsp.*zero_shot.weight=0"):
+        assemble(cfg, tmp_path).fit([])
+
+
+def test_the_saved_configuration_builds_the_same_model(compose_smoke: Compose) -> None:
+    cfg = compose_smoke()
+    copy = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
+    one, other = build_model(cfg).state_dict(), build_model(copy).state_dict()
+    assert all(one[name].equal(other[name]) for name in one)

@@ -1,0 +1,104 @@
+"""The run folder, as a run leaves it and as people read it back."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dml
+from dml.config import TrainConfig
+from dml.retrieval import retrieval_metrics
+from dml.runs import evaluate_run, load_metrics
+from train import train
+
+Compose = Callable[..., TrainConfig]
+
+
+def test_a_run_folder_holds_all_that_it_promises(smoke_run: Path) -> None:
+    metrics = load_metrics(smoke_run)
+    names = [
+        "recall@1",
+        "recall@2",
+        "recall@4",
+        "recall@8",
+        "r_precision",
+        "map@r",
+        "queries",
+        "gallery",
+        "left_out",
+    ]
+    assert list(metrics) == ["val", "test"] and all(list(values) == names for values in metrics.values())
+    environment = json.loads((smoke_run / "environment.json").read_text())
+    assert environment["seed"] == 0 and environment["packages"]["torch"] and "git_revision" in environment
+    assert (smoke_run / "checkpoints" / "last.pt").exists() and list((smoke_run / "tensorboard").iterdir())
+    assert (
+        "???" not in (smoke_run / "config.yaml").read_text()
+        and "${" not in (smoke_run / "config.yaml").read_text()
+    )
+
+
+def test_history_starts_untrained_and_ends_with_the_last_step(smoke_run: Path) -> None:
+    with (smoke_run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "3", "6"]
+    for column in (
+        "loss/metric",
+        "loss/zero_shot",
+        "learning_rate/prototypes",
+        "gradient_norm",
+        "weights/spread",
+    ):
+        assert math.isfinite(float(rows[-1][column]))
+
+
+def test_the_stored_test_embeddings_give_the_stored_figures(smoke_run: Path) -> None:
+    with np.load(smoke_run / "test_embeddings.npz") as stored:
+        metrics = retrieval_metrics(torch.from_numpy(stored["vectors"]), torch.from_numpy(stored["labels"]))
+        assert len(stored["files"]) == len(stored["labels"]) == len(stored["vectors"])
+    assert dict(metrics) == load_metrics(smoke_run)["test"]
+
+
+def test_a_loaded_run_gives_its_figures_again_to_the_last_digit(smoke_run: Path) -> None:
+    metrics = evaluate_run(smoke_run)
+    assert {split: dict(values) for split, values in metrics.items()} == load_metrics(smoke_run)
+
+
+def test_a_loaded_model_embeds_pictures_with_its_own_preprocessing(smoke_run: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    vectors = dml.load_model(smoke_run).embed([picture, picture.convert("L"), picture])
+    assert vectors.shape == (3, 128) and not vectors[0].allclose(vectors[1], atol=1e-3)
+    torch.testing.assert_close(vectors[0], vectors[2])
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+
+
+def test_a_second_run_never_overwrites_the_first(smoke_run: Path, compose_smoke: Compose) -> None:
+    before = (smoke_run / "metrics.json").read_bytes()
+    with pytest.raises(FileExistsError, match=r"holds a run already.*hydra.run.dir.*resume="):
+        train(compose_smoke(), smoke_run)
+    assert (smoke_run / "metrics.json").read_bytes() == before
+
+
+def test_a_finished_run_is_not_resumed(smoke_run: Path, compose_smoke: Compose, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="nothing to resume"):
+        train(compose_smoke(f"resume={smoke_run}"), tmp_path)
+
+
+def test_the_data_may_have_moved_since(smoke_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "emoji").symlink_to(Path("data/emoji").resolve())
+    assert dict(evaluate_run(smoke_run, data=str(tmp_path))["test"]) == load_metrics(smoke_run)["test"]
+
+
+def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"not finished.*resume="):
+        load_metrics(tmp_path)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no configuration at"):
+        dml.load_model(tmp_path)
