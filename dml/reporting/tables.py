@@ -38,6 +38,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def terminal_table(rows: Sequence[Sequence[str]]) -> Table:
     """The rows for rich, the first one as the header."""
     table = Table(*rows[0])
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows[1:]:

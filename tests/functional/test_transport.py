@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dml.functional import transport
 from dml.functional.transport import (
     calibrated_gate,
     partial_transport,
@@ -248,6 +249,21 @@ def test_fused_pooling_passes_the_gradient_check_for_features_prototypes_and_rat
     ratio = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     inputs = (features, prototypes, ratio)
     assert torch.autograd.gradcheck(lambda f, p, r: transport_pool(f, p, ratio=r, sharpness=5.0), inputs)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_neither_the_layout_nor_the_size_of_the_features_changes_the_pooling(
+    channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, prototypes = normal(3, 6, 10), (normal(4, 6, seed=1) * 0.4).requires_grad_()
+    results = []
+    for numbers, layout in ((transport.CACHED, False), (60, channels_last)):  # 60: one image of three
+        monkeypatch.setattr(transport, "CACHED", numbers)
+        f = (features.mT.contiguous().mT if layout else features.clone()).requires_grad_()
+        outputs = transport_pool(f, prototypes, ratio=0.3, sharpness=5.0)
+        upstream = [normal(*t.shape, seed=7) for t in outputs]
+        results.append([*outputs, *torch.autograd.grad(outputs, (f, prototypes), upstream)])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
