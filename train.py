@@ -1,5 +1,6 @@
 """Train an embedding and evaluate it on classes it never saw: ``python train.py --help``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -18,8 +19,9 @@ from dml.reporting import print_results, readable_errors
 from dml.runs import finish_run, load_model, open_run, start_run
 
 
-def train(cfg: TrainConfig, folder: Path) -> None:
-    cfg, folder = open_run(cfg, folder)  # a new run, or the one that resume= names
+def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
+    resumed = cfg.resume is not None
+    cfg, folder = open_run(cfg, folder, overrides=overrides)
 
     data = build_data(cfg)
     model = build_model(cfg)
@@ -27,8 +29,10 @@ def train(cfg: TrainConfig, folder: Path) -> None:
     evaluator = build_evaluator(cfg, data)
     trainer = build_trainer(cfg, model, objective, data, evaluator, folder / "checkpoints")
 
-    start_run(cfg, folder)
-    trainer.resume()
+    if resumed:
+        trainer.resume()
+    else:
+        start_run(cfg, folder)
     with open_loggers(cfg, folder, start=trainer.step) as loggers:
         trainer.fit(loggers)
 
@@ -48,7 +52,8 @@ def train(cfg: TrainConfig, folder: Path) -> None:
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 @readable_errors
 def main(cfg: TrainConfig) -> None:
-    train(cfg, Path(HydraConfig.get().runtime.output_dir))
+    hydra_config = HydraConfig.get()
+    train(cfg, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
 
 
 register_schema()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import cast
 
 import hydra
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from dml.config import ConfigError, TrainConfig, build, late_values
-from dml.data import Records, Splits, evaluation_batches, training_batches
-from dml.losses import Objective, ZeroShotLoss
+from dml.data import Records, Sampler, Splits, evaluation_batches, training_batches
+from dml.losses import Objective, ZeroShotLoss, split_by_class
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
-from dml.retrieval import Evaluator
+from dml.retrieval import BACKENDS, Evaluator
 from dml.training import HistoryLogger, Logger, ProgressLogger, TensorBoardLogger, Trainer, parameter_groups
 from dml.training.optimization import freeze_batchnorm
 from dml.types import Batch
@@ -32,6 +35,9 @@ __all__ = [
     "choose_device",
     "open_loggers",
 ]
+
+
+NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when its weights come from a run
 
 
 def build_data(cfg: TrainConfig) -> Splits:
@@ -49,8 +55,8 @@ def build_model(cfg: TrainConfig, *, pretrained: bool = True) -> EmbeddingModel:
         raise ConfigError(f"embedding_dim={cfg.embedding_dim} must be at least 1")
     preprocess = build(cfg.transform.evaluation)
     backbone_config = cfg.backbone.copy()
-    if not pretrained and "pretrained" in backbone_config:
-        backbone_config.pretrained = False
+    if not pretrained:
+        backbone_config.update({key: value for key, value in NO_WEIGHTS.items() if key in backbone_config})
     with torch_seed(cfg.seed, "backbone"):
         backbone = build(backbone_config)
     with torch_seed(cfg.seed, "pooling"):
@@ -87,6 +93,7 @@ def build_evaluator(cfg: TrainConfig, data: Splits) -> Evaluator:
         num_workers=cfg.num_workers,
     )
     options = cfg.evaluator
+    _check_evaluator(cfg)
     evaluator = Evaluator(
         batches, recall_at=options.recall_at, backend=options.backend, device=choose_device(cfg)
     )
@@ -105,12 +112,13 @@ def build_trainer(
 ) -> Trainer:
     """The loop, its optimizer and scheduler, with model and objective moved to the device."""
     _check_trainer(cfg)
+    sampler = build(cfg.sampler)(data.train.labels, seed=cfg.seed)
+    _check_zero_shot(model, objective, data.train.labels[sampler.batch(0)])
     device = choose_device(cfg)
     model.to(device), objective.to(device)
     if cfg.trainer.frozen_batchnorm:
         freeze_batchnorm(model.backbone)
-    multipliers = cast(dict[str, float], OmegaConf.to_container(cast(DictConfig, cfg.learning_rates)))
-    groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=multipliers)
+    groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=_multipliers(cfg))
     optimizer = build(cfg.optimizer)(groups)
     scheduler = build(cfg.scheduler)(optimizer, total_steps=cfg.trainer.max_steps)
     options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items() if name != "device"}
@@ -119,7 +127,7 @@ def build_trainer(
         objective,
         optimizer,
         scheduler,
-        batches=_batches(cfg, data.train),
+        batches=_batches(cfg, data.train, sampler),
         validate=lambda model: evaluator(model, data.val).metrics,
         folder=folder,
         seed=cfg.seed,
@@ -139,6 +147,8 @@ def choose_device(cfg: TrainConfig) -> torch.device:
         raise ConfigError(
             f"trainer.device={name} is no device; accepted: auto, cpu, cuda, cuda:0, ..."
         ) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"trainer.device={name} is not supported; accepted: auto, cpu, cuda, cuda:0, ...")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"trainer.device={name}, but torch sees no GPU here: use trainer.device=cpu or auto"
@@ -160,8 +170,7 @@ def open_loggers(cfg: TrainConfig, folder: Path, *, start: int) -> Iterator[list
             logger.close()
 
 
-def _batches(cfg: TrainConfig, train: Records) -> Callable[[int, int], Iterator[Batch]]:
-    sampler = build(cfg.sampler)(train.labels, seed=cfg.seed)
+def _batches(cfg: TrainConfig, train: Records, sampler: Sampler) -> Callable[[int, int], Iterator[Batch]]:
     transform = build(cfg.transform.train)
 
     def batches(start: int, stop: int) -> Iterator[Batch]:
@@ -172,10 +181,47 @@ def _batches(cfg: TrainConfig, train: Records) -> Callable[[int, int], Iterator[
     return batches
 
 
+def _check_zero_shot(model: EmbeddingModel, objective: Objective, labels: NDArray[np.int64]) -> None:
+    if objective.zero_shot is None:
+        return
+    if not model.pooling.has_attributes:
+        raise ConfigError(
+            f"zero_shot.weight={objective.zero_shot_weight}: the zero-shot loss reads attributes, and this pooling has "
+            "none: choose pooling=gsp, or switch the loss off with zero_shot.weight=0"
+        )
+    split_by_class(torch.from_numpy(labels))
+
+
+def _check_evaluator(cfg: TrainConfig) -> None:
+    options = cfg.evaluator
+    if options.backend not in BACKENDS:
+        raise ConfigError(f"evaluator.backend={options.backend}; accepted: {', '.join(BACKENDS)}")
+    if options.batch_size < 1:
+        raise ConfigError(f"evaluator.batch_size={options.batch_size} must be at least 1")
+    if cfg.num_workers < 0:
+        raise ConfigError(f"num_workers={cfg.num_workers} must be 0 or above; 0 loads in the main process")
+    ranks = list(options.recall_at)
+    if not ranks or min(ranks) < 1 or len(set(ranks)) < len(ranks):
+        raise ConfigError(f"evaluator.recall_at={ranks}: give one or more different ranks of at least 1")
+
+
+def _multipliers(cfg: TrainConfig) -> dict[str, float]:
+    return cast(dict[str, float], OmegaConf.to_container(cast(DictConfig, cfg.learning_rates)))
+
+
 def _check_trainer(cfg: TrainConfig) -> None:
-    for name, least in (("max_steps", 0), ("eval_every", 1), ("log_every", 1), ("initialisation_batches", 1)):
-        if getattr(cfg.trainer, name) < least:
-            raise ConfigError(f"trainer.{name}={getattr(cfg.trainer, name)} must be at least {least}")
+    least = {"max_steps": 0, "warmup_steps": 0, "eval_every": 1, "log_every": 1, "initialisation_batches": 1}
+    for name, value in least.items():
+        if getattr(cfg.trainer, name) < value:
+            raise ConfigError(f"trainer.{name}={getattr(cfg.trainer, name)} must be at least {value}")
+    clip = cfg.trainer.gradient_clip
+    if clip is not None and not 0 < clip < math.inf:
+        raise ConfigError(f"trainer.gradient_clip={clip} must be above 0; null leaves the gradient as it is")
+    for role, multiplier in _multipliers(cfg).items():
+        if not 0 <= multiplier < math.inf:
+            raise ConfigError(
+                f"learning_rates.{role}={multiplier} must be 0 or above; 0 leaves {role} untrained"
+            )
     selectable = [f"recall@{k}" for k in cfg.evaluator.recall_at] + ["r_precision", "map@r"]
     if cfg.trainer.select_by not in selectable:
         raise ConfigError(f"trainer.select_by={cfg.trainer.select_by}; accepted: {', '.join(selectable)}")

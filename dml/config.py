@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -26,6 +28,7 @@ __all__ = [
     "ConfigError",
     "TrainConfig",
     "build",
+    "check_config",
     "late_values",
     "load_config",
     "parse_arguments",
@@ -41,6 +44,13 @@ class ConfigError(ValueError):
 class PathsConfig:
     data: str = MISSING  # where the data sets lie
     runs: str = MISSING  # where run folders are written
+
+
+@dataclass
+class TransformConfig:
+    size: int = MISSING  # side of what the model sees, in pixels
+    train: Any = MISSING
+    evaluation: Any = MISSING
 
 
 @dataclass
@@ -95,7 +105,7 @@ class TrainConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: Any = MISSING
     protocol: Any = MISSING
-    transform: Any = MISSING
+    transform: TransformConfig = field(default_factory=TransformConfig)
     sampler: Any = MISSING
     backbone: Any = MISSING
     pooling: Any = MISSING
@@ -114,23 +124,37 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=TrainConfig)
 
 
+def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:
+    """The configuration merged into the schema, which refuses what ``+key=value`` may have smuggled in.
+
+    Raises:
+        ConfigError: a key or a type does not fit the schema.
+    """
+    try:
+        plain = OmegaConf.to_container(typing.cast(DictConfig, cfg))  # a typed one would keep its extra keys
+        return typing.cast(TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), plain))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{origin} does not fit the schema: {str(error).splitlines()[0]}") from error
+
+
 def load_config(path: Path) -> TrainConfig:
     """Read a saved configuration and check it against the schema.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ConfigError: a key or a type does not fit the schema.
+        ConfigError: it is no YAML, or a key or a type does not fit the schema.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"no configuration at {path}: a run folder holds config.yaml; give the folder of a run"
         )
     try:
-        return typing.cast(
-            TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(path))
-        )
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path} does not fit the schema of this version: {error}") from error
+        cfg = check_config(typing.cast(TrainConfig, OmegaConf.load(path)), str(path))
+    except (yaml.YAMLError, OSError) as error:
+        raise ConfigError(f"{path} is no configuration: {error}") from error
+    if missing := OmegaConf.missing_keys(cfg):
+        raise ConfigError(f"{path} is not complete: {sorted(missing)[0]} is missing")
+    return cfg
 
 
 def parse_arguments(schema: type, arguments: list[str]) -> Any:
@@ -236,6 +260,8 @@ def _check_type(key: str, value: Any, hint: Any, default: Any) -> None:
     sequence = any(typing.get_origin(part) in (tuple, list, Sequence) for part in alternatives)
     if OmegaConf.is_config(value) or not (accepted or sequence):
         return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value} is not a finite number; give one")
     if type(value) not in accepted | ({int} if float in accepted else set()):
         names = {types.NoneType: "null"}
         words = sorted(names.get(kind, kind.__name__) for kind in accepted) + ["list"] * sequence

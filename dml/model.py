@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from dml.modes import evaluation_mode
 from dml.types import Normalisation, Pooled
 
 __all__ = ["EmbeddingModel"]
@@ -64,17 +65,29 @@ class EmbeddingModel(nn.Module):
         features: Tensor = self.backbone(self._normalise(images))
         return self._embed_locations(features) if self.pooling.pools_embedded else features
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed(self, images: Sequence[Image.Image | str | Path], *, batch_size: int = 64) -> Tensor:
-        """Embed pictures or files of pictures as they are: (n, D) unit vectors, on the CPU."""
-        was_training = self.training
-        self.eval()
+        """Embed pictures or files of pictures as they are: (n, D) unit vectors, on the CPU.
+
+        Photographs are turned upright by their EXIF data, and transparent pictures laid on white.
+
+        Raises:
+            TypeError: a single picture instead of a list.
+            ValueError: a batch size below 1.
+            OSError: a file that is missing or no picture; the message names it.
+        """
+        if isinstance(images, (str, Path, Image.Image)):
+            raise TypeError(
+                f"embed takes a list of pictures, this is a single {type(images).__name__}: write [picture]"
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
         device = self.projection.weight.device
         vectors = [torch.empty(0, self.projection.out_features)]
-        for start in range(0, len(images), batch_size):
-            squares = [self.preprocess(_decode(image)) for image in images[start : start + batch_size]]
-            vectors.append(self(torch.stack(squares).to(device)).vectors.cpu())
-        self.train(was_training)
+        with evaluation_mode(self):
+            for start in range(0, len(images), batch_size):
+                squares = [self.preprocess(_decode(image)) for image in images[start : start + batch_size]]
+                vectors.append(self(torch.stack(squares).to(device)).vectors.cpu())
         return torch.cat(vectors)
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -95,5 +108,17 @@ class EmbeddingModel(nn.Module):
 
 
 def _decode(image: Image.Image | str | Path) -> NDArray[np.uint8]:
-    opened = image if isinstance(image, Image.Image) else Image.open(image)
-    return np.asarray(opened.convert("RGB"))
+    """Any picture as (H, W, 3) uint8, RGB."""
+    if not isinstance(image, Image.Image):
+        try:
+            with Image.open(image) as opened:
+                return _decode(opened)
+        except OSError as error:
+            raise OSError(f"{image} cannot be read as a picture: {error}") from error
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16 bits, which convert() would cut off instead of scaling
+        upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
+    if upright.has_transparency_data:
+        pixels = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+    return np.asarray(upright.convert("RGB"))

@@ -18,7 +18,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from dml.assembly import build_data, build_evaluator, build_model, choose_device
-from dml.config import TrainConfig, load_config
+from dml.config import ConfigError, TrainConfig, check_config, load_config
 from dml.data import Records
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
@@ -48,22 +48,24 @@ PACKAGES = (
 )
 
 
-def open_run(cfg: TrainConfig, folder: Path) -> tuple[TrainConfig, Path]:
+def open_run(cfg: TrainConfig, folder: Path, *, overrides: Sequence[str] = ()) -> tuple[TrainConfig, Path]:
     """The configuration and the folder of the run: those given, or those of the run that ``cfg.resume`` names.
+
+    Args:
+        overrides: what was typed; beside ``resume=`` there may be nothing.
 
     Raises:
         FileExistsError: the folder holds a run already, or the run to resume is finished.
         FileNotFoundError: the folder to resume is no run folder.
+        ConfigError: the configuration does not fit the schema, or something was typed beside ``resume=``.
     """
     if cfg.resume is None:
-        if (folder / "config.yaml").exists():
-            raise FileExistsError(
-                f"{folder} holds a run already, and no run overwrites another: choose another hydra.run.dir, "
-                f"or go on with that run by resume={folder}"
-            )
-        return cfg, folder
+        _refuse_used(folder)
+        return check_config(cfg, "the configuration"), folder
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()  # Hydra made it for a new run
+    if others := [word for word in overrides if not word.startswith("resume=")]:
+        raise ConfigError(f"resume= goes on with the configuration of that run; leave out {' '.join(others)}")
     folder = Path(cfg.resume)
     saved = load_config(folder / "config.yaml")
     if (folder / "metrics.json").exists():
@@ -74,13 +76,28 @@ def open_run(cfg: TrainConfig, folder: Path) -> tuple[TrainConfig, Path]:
 
 
 def start_run(cfg: TrainConfig, folder: Path) -> None:
-    """Write the configuration and the environment; a run that goes on keeps those it started with."""
-    if (folder / "config.yaml").exists():
-        return
+    """Claim the folder, and write the configuration and the environment.
+
+    Raises:
+        FileExistsError: another run has taken the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "environment.json", _environment(cfg))
+    _refuse_used(folder)
     resolved = OmegaConf.to_container(cast(DictConfig, cfg), resolve=True)
-    _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    try:
+        with (folder / "config.yaml").open("x", encoding="utf-8") as file:  # of two at once, one is refused
+            file.write(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    except FileExistsError:
+        _refuse_used(folder)
+    _write_json(folder / "environment.json", _environment(cfg))
+
+
+def _refuse_used(folder: Path) -> None:
+    if any((folder / name).exists() for name in ("config.yaml", "checkpoints", "metrics.json")):
+        raise FileExistsError(
+            f"{folder} holds a run already, and no run overwrites another: choose another hydra.run.dir, "
+            f"or go on with that run by resume={folder}"
+        )
 
 
 def finish_run(
@@ -115,9 +132,15 @@ def load_model(
     """
     folder = Path(folder)
     cfg = load_config(folder / "config.yaml")
-    state = load_checkpoint(folder / "checkpoints" / f"{checkpoint}.pt", device=device)
+    path = folder / "checkpoints" / f"{checkpoint}.pt"
+    state = load_checkpoint(path)
     model = build_model(cfg, pretrained=False)
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not fit {folder}/config.yaml, one of them was changed: {error}"
+        ) from error
     return model.to(device).eval()
 
 
@@ -183,8 +206,15 @@ def _environment(cfg: TrainConfig) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "git_revision": _git("rev-parse", "HEAD"),
         "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # installed under another name, such as faiss from conda
+        return None
 
 
 def _git(*arguments: str) -> str | None:

@@ -33,7 +33,8 @@ def main() -> None:
     metrics = evaluate_run(
         arguments.run, checkpoint=arguments.checkpoint, data=arguments.data, device=arguments.device
     )
-    print_evaluation(arguments.run, metrics, compare=arguments.checkpoint == "best")
+    if not print_evaluation(arguments.run, metrics, compare=arguments.checkpoint == "best"):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

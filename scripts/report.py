@@ -43,7 +43,9 @@ def main() -> None:
     console = Console()
     console.print(terminal_table(rows))
     for folder in unfinished:
-        console.print(f"unfinished, left out: {folder}; go on with resume={folder}", soft_wrap=True)
+        console.print(
+            f"unfinished, left out: {folder}; go on with resume={folder}", soft_wrap=True, markup=False
+        )
     if arguments.output:
         Path(arguments.output).write_text(markdown_table(rows), encoding="utf-8")
 

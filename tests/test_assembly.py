@@ -29,6 +29,19 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("trainer.select_by=accuracy", "accepted: recall@1"),
         ("trainer.device=tpu9", "accepted: auto, cpu"),
         ("transform.evaluation.resize=8", "at least as large"),
+        ("trainer.gradient_clip=0", "gradient_clip=0.* null leaves"),
+        ("trainer.warmup_steps=-1", "warmup_steps=-1"),
+        ("learning_rates.head=-5", "learning_rates.head=-5"),
+        ("loss.neg_margin=nan", "not a finite number"),
+        ("evaluator.backend=foo", "accepted: faiss, torch"),
+        ("evaluator.batch_size=0", "batch_size=0"),
+        ("evaluator.recall_at=[]", "one or more different ranks"),
+        ("evaluator.recall_at=[1,1]", "one or more different ranks"),
+        ("num_workers=-1", "num_workers=-1"),
+        ("scheduler.final=0", "scheduler.final=0"),
+        ("scheduler.warmup=1.5", "scheduler.warmup=1.5"),
+        ("trainer.device=meta", "accepted: auto, cpu"),
+        ("sampler.classes_per_batch=1", "at least two classes in a batch"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_written(
@@ -52,7 +65,7 @@ def test_gap_switches_the_zero_shot_loss_off_and_insisting_is_refused(
     assert compose_smoke("pooling=gap").zero_shot.weight == 0
     cfg = compose_smoke("pooling=gap", "zero_shot.weight=0.1")
     with pytest.raises(ValueError, match=r"pooling=gsp.*zero_shot.weight=0"):
-        assemble(cfg, tmp_path).fit([])
+        assemble(cfg, tmp_path)
 
 
 def test_the_saved_configuration_builds_the_same_model(compose_smoke: Compose) -> None:
@@ -60,3 +73,10 @@ def test_the_saved_configuration_builds_the_same_model(compose_smoke: Compose) -
     copy = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     one, other = build_model(cfg).state_dict(), build_model(copy).state_dict()
     assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_a_key_that_the_plus_sign_smuggled_in_is_refused(compose_smoke: Compose, tmp_path: Path) -> None:
+    for key in ("zero_shot.wieght", "sede", "transform.siez", "trainer.foo"):
+        with pytest.raises(ValueError, match=rf"the configuration does not fit .*{key.split('.')[-1]}"):
+            train(compose_smoke(f"+{key}=1"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

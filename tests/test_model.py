@@ -91,5 +91,49 @@ def test_embed_equals_preprocessing_and_forward_and_restores_the_mode(tmp_path) 
     assert embedding.training
 
 
+def test_embed_turns_a_photograph_upright(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    picture.save(tmp_path / "turned.png", exif=exif)
+    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    torch.testing.assert_close(model().embed([tmp_path / "turned.png"]), model().embed([upright]))
+
+
+def test_embed_reads_16_bits_and_lays_transparency_on_white(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    grey = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    shown = model().embed(
+        [tmp_path / "deep.png", Image.fromarray(grey), clear, Image.new("RGB", (8, 8), "white")]
+    )
+    torch.testing.assert_close(shown[0], shown[1])
+    torch.testing.assert_close(shown[2], shown[3])
+
+
+def test_embed_keeps_frozen_layers_frozen() -> None:
+    embedding = model().train()
+    embedding.pooling.eval()
+    embedding.embed([Image.new("RGB", (8, 8))])
+    assert embedding.training and not embedding.pooling.training
+
+
+@pytest.mark.parametrize("single", ["a.png", Image.new("RGB", (8, 8))])
+def test_embed_of_a_single_picture_says_to_give_a_list(single: object) -> None:
+    with pytest.raises(TypeError, match=r"list of pictures.*\[picture\]"):
+        model().embed(single)  # type: ignore[arg-type]
+
+
+def test_embed_names_a_file_that_is_no_picture(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    with pytest.raises(OSError, match=r"broken.jpg cannot be read as a picture"):
+        model().embed([tmp_path / "broken.jpg"])
+
+
+def test_embed_refuses_an_empty_batch() -> None:
+    with pytest.raises(ValueError, match="batch_size=0"):
+        model().embed([], batch_size=0)
+
+
 def test_embed_of_nothing_is_empty() -> None:
     assert model().embed([]).shape == (0, 8)

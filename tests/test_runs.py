@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import torch
 from PIL import Image
 
 import dml
-from dml.config import TrainConfig
+from dml.config import TrainConfig, load_config
 from dml.retrieval import retrieval_metrics
-from dml.runs import evaluate_run, load_metrics
+from dml.runs import evaluate_run, load_metrics, open_run, start_run
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -82,6 +83,29 @@ def test_a_second_run_never_overwrites_the_first(smoke_run: Path, compose_smoke:
     with pytest.raises(FileExistsError, match=r"holds a run already.*hydra.run.dir.*resume="):
         train(compose_smoke(), smoke_run)
     assert (smoke_run / "metrics.json").read_bytes() == before
+
+
+def test_a_folder_with_checkpoints_of_another_run_is_refused(
+    smoke_run: Path, compose_smoke: Compose, tmp_path: Path
+) -> None:
+    shutil.copytree(smoke_run / "checkpoints", tmp_path / "run" / "checkpoints")
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train(compose_smoke("seed=9"), tmp_path / "run")
+
+
+def test_of_two_runs_that_start_in_one_folder_at_once_one_is_refused(
+    compose_smoke: Compose, tmp_path: Path
+) -> None:
+    cfg, folder = open_run(compose_smoke(), tmp_path / "run")
+    start_run(cfg, folder)
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        start_run(compose_smoke("seed=5"), folder)
+    assert load_config(folder / "config.yaml").seed == 0
+
+
+def test_overrides_beside_resume_are_refused(compose_smoke: Compose, smoke_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"leave out seed=77"):
+        train(compose_smoke(f"resume={smoke_run}"), tmp_path, [f"resume={smoke_run}", "seed=77"])
 
 
 def test_a_finished_run_is_not_resumed(smoke_run: Path, compose_smoke: Compose, tmp_path: Path) -> None:

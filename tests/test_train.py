@@ -42,24 +42,45 @@ def test_no_steps_evaluate_the_untrained_model_and_write_the_folder_all_the_same
     assert (tmp_path / "run" / "checkpoints" / "best.pt").exists()
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_ctrl_c_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(
-    smoke_run: Path, tmp_path: Path
+    num_workers: int, smoke_run: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "train.py", "debug=smoke", f"hydra.run.dir={folder}", "trainer.eval_every=2"]
+    command = [
+        sys.executable,
+        "train.py",
+        "debug=smoke",
+        f"hydra.run.dir={folder}",
+        f"num_workers={num_workers}",
+    ]
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
     while not (folder / "checkpoints" / "last.pt").exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 130 and f"resume={folder}" in message, message
+    assert not (folder / "metrics.json").exists()
     resumed = subprocess.run(
         [sys.executable, "train.py", f"resume={folder}"], cwd=ROOT, capture_output=True, text=True
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert load_metrics(folder)["test"] == load_metrics(smoke_run)["test"]
+    assert figures(folder) == figures(smoke_run)
+
+
+def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "-m", "debug=smoke", "trainer.max_steps=0"]
+    sweep = [f"hydra.sweep.dir={tmp_path}", "pooling.num_prototypes=4,0,8"]
+    result = subprocess.run([*command, *sweep], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and "error: num_prototypes is 0" in result.stderr
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -121,5 +121,10 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
                 raise ValueError(
                     f"{path} has no {file}, which {TABLE} names; build both anew or check them out"
                 )
+        if unnamed := sorted(members - set(files)):
+            raise ValueError(
+                f"{path} has {len(unnamed)} images that {TABLE} does not name, the first is {unnamed[0]}: the table "
+                "may have been cut; build both anew or check them out"
+            )
         list(pool.map(decode, range(len(files)), map(archive.read, files)))
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -94,9 +95,15 @@ def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoa
         num_workers=num_workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_interrupts_to_the_main_process,
         generator=torch.Generator().manual_seed(0),  # else the loader draws from the global generator
         **batching,
     )
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; a worker that died of it would end the run unsaved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:

@@ -20,9 +20,9 @@ class Sampler(Protocol):
 class ClassBalancedSampler:
     """Some classes in a batch, and some images of each.
 
-    Every pass over the classes takes them in a new random order, so that each class is seen equally often;
-    the classes left over at the end of a pass wait for the next. Images of a class are drawn without
-    replacement; a class with fewer images than asked for repeats some.
+    Every pass over the classes takes them in a new random order, each at most once; those left over at the end of
+    a pass, fewer than a batch, sit it out. Images of a class are drawn without replacement; a class with fewer
+    images than asked for repeats some.
 
     Args:
         labels: (n,) int64 class of each image.

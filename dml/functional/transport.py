@@ -85,7 +85,7 @@ def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float) 
     sharpness: γ > 0, the inverse of the entropic regularisation.
     Raises ValueError on a cost that is not a floating (B, N, M), and on a ratio or sharpness out of range.
     """
-    if cost.ndim != 3 or not cost.is_floating_point():
+    if cost.ndim != 3 or 0 in cost.shape[1:] or not cost.is_floating_point():
         raise ValueError(
             f"cost has shape {tuple(cost.shape)} and type {cost.dtype}; expected floating point (batch, "
             "locations, prototypes). Add the missing axis, or convert with cost.float()."

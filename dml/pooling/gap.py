@@ -35,6 +35,7 @@ class GlobalAveragePooling(nn.Module):
     """
 
     pools_embedded = False
+    has_attributes = False
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()

@@ -36,6 +36,7 @@ class GeneralizedSumPooling(nn.Module):
     """
 
     pools_embedded = True
+    has_attributes = True
 
     def __init__(
         self,

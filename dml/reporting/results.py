@@ -17,7 +17,19 @@ from dml.runs import load_metrics
 
 __all__ = ["Estimate", "Run", "Setting", "estimate", "find_runs", "group_by_setting", "paired_difference"]
 
-NOT_A_SETTING = ("seed", "resume", "num_workers", "paths.", "logger.", "trainer.device", "trainer.log_every")
+NOT_A_SETTING = (
+    "seed",
+    "resume",
+    "num_workers",
+    "paths.",
+    "logger.",
+    "dataset.root",
+    "backbone.weights",
+    "trainer.device",
+    "trainer.log_every",
+    "evaluator.batch_size",
+    "evaluator.backend",
+)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +21,7 @@ from dml.training import Interrupted, NonFiniteLossError
 
 __all__ = ["metrics_table", "print_evaluation", "print_results", "readable_errors"]
 
+USER_ERRORS = (ValueError, OSError, NonFiniteLossError, OmegaConfBaseException, zipfile.BadZipFile)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -25,17 +30,20 @@ def print_results(folder: Path) -> None:
     """Print the metrics of a finished run and where it lies."""
     console = Console()
     console.print(metrics_table(load_metrics(folder)))
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_evaluation(
     folder: str | Path, metrics: Mapping[str, Mapping[str, float]], *, compare: bool
-) -> None:
-    """Print metrics that were measured again, and whether they equal those of the run to the last digit."""
+) -> bool:
+    """Print metrics that were measured again, and whether they equal those of the run to the last digit.
+
+    Returns whether they do, or True if they are not to be compared.
+    """
     console = Console()
     console.print(metrics_table(metrics))
     if not compare:
-        return
+        return True
     stored = load_metrics(folder)
     differences = [
         f"{split} {name}: {stored[split][name]!r} in metrics.json, {value!r} now"
@@ -43,9 +51,9 @@ def print_evaluation(
         for name, value in metrics[split].items()
         if stored[split][name] != value
     ]
-    console.print(
-        "\n".join(differences) or f"equal to {folder}/metrics.json to the last digit", soft_wrap=True
-    )
+    verdict = "\n".join(differences) or f"equal to {folder}/metrics.json to the last digit"
+    console.print(verdict, soft_wrap=True, markup=False)
+    return not differences
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
@@ -73,10 +81,19 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         except Interrupted as request:
             sys.stderr.write(f"{request}\n")
             sys.exit(130)
-        except (ValueError, OSError, NonFiniteLossError) as error:
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; a run that has begun goes on with resume=FOLDER\n")
+            sys.exit(130)
+        except USER_ERRORS as error:
             if os.environ.get("DML_TRACEBACK"):
                 raise
             sys.stderr.write(f"error: {error}\n")
+            if _in_sweep():
+                raise  # Hydra goes on with the other runs and reports the failure after them
             sys.exit(2)
 
     return wrapped
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN

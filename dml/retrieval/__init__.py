@@ -2,10 +2,11 @@
 
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.evaluator import Evaluation, Evaluator
-from dml.retrieval.index import Neighbours, exact_search
+from dml.retrieval.index import BACKENDS, Neighbours, exact_search
 from dml.retrieval.metrics import RetrievalMetrics, retrieval_metrics
 
 __all__ = [
+    "BACKENDS",
     "Embeddings",
     "Evaluation",
     "Evaluator",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dml.modes import evaluation_mode
 from dml.types import Batch
 
 __all__ = ["Embeddings", "embed"]
@@ -23,12 +24,9 @@ class Embeddings(NamedTuple):
 @torch.inference_mode()
 def embed(model: nn.Module, batches: Iterable[Batch], *, device: torch.device) -> Embeddings:
     """Embed batches in evaluation mode, without augmentation or gradient; the mode of the model is restored."""
-    was_training = {module: module.training for module in model.modules()}
-    model.eval()
     vectors, labels = [], []
-    for batch in batches:
-        vectors.append(model(batch.images.to(device, non_blocking=True)).vectors.float().cpu())
-        labels.append(batch.labels)
-    for module, training in was_training.items():
-        module.training = training
+    with evaluation_mode(model):
+        for batch in batches:
+            vectors.append(model(batch.images.to(device, non_blocking=True)).vectors.float().cpu())
+            labels.append(batch.labels)
     return Embeddings(torch.cat(vectors), torch.cat(labels))

@@ -24,8 +24,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read tensors and plain values; a file that holds anything else is refused.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values onto the CPU; a file that holds anything else is refused.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -36,10 +36,11 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
             f"no checkpoint at {path}: expected checkpoints/last.pt or best.pt in a run folder"
         )
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{path} is damaged or no checkpoint of plain tensors; take another: {error}"
         ) from error
-    assert isinstance(state, dict)
+    if not isinstance(state, dict) or "model" not in state:
+        raise ValueError(f"{path} is no checkpoint of this project: it holds no model; take another")
     return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType, TracebackType
 
 __all__ = ["Interrupted", "StopRequest"]
@@ -34,3 +35,4 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        sys.stderr.write("stopping after this step; again stops at once, without saving\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import nn
@@ -56,13 +57,23 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float, final: f
 
     Source: Smith and Topin 2018; the momentum is left alone.
     """
+    if not 0 <= warmup < 1:
+        raise ValueError(
+            f"scheduler.warmup={warmup}: the share of the steps in which the rates rise lies in [0, 1)"
+        )
+    if not 0 < final <= 1:
+        raise ValueError(
+            f"scheduler.final={final}: the share of the rates that is left at the end lies in (0, 1]"
+        )
     if total_steps < 1:
         return constant(optimizer, total_steps=total_steps)
+    if math.isclose(warmup * total_steps, 1):
+        warmup *= 1 + 1e-6  # else torch divides by the length 0 of the rise
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=warmup,
+        pct_start=float(warmup),
         div_factor=25.0,
         final_div_factor=1 / (25.0 * final),
         cycle_momentum=False,

@@ -84,7 +84,7 @@ class Trainer:
             warmup_steps,
         )
         self.initialisation_batches, self.select_by = initialisation_batches, select_by
-        self.step = 0
+        self.step, self.resumed = 0, False
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
     def fit(self, loggers: Sequence[Logger]) -> None:
@@ -95,7 +95,7 @@ class Trainer:
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
         """
         with StopRequest() as stop:
-            if self.step == 0:
+            if not self.resumed:
                 self._initialise_prototypes()
                 self._validate(loggers)
             self._train_mode()
@@ -129,10 +129,12 @@ class Trainer:
             self._check_finite(losses)
             self.optimizer.zero_grad(set_to_none=True)
             losses.total.backward()
-        gradient_norm = self._clip_gradient()
-        rates = self._learning_rates()
         if self.step < self.warmup_steps:
             self._drop_gradients("backbone")
+        gradient_norm = self._clip_gradient()
+        if not torch.isfinite(gradient_norm):
+            raise NonFiniteLossError(self._not_finite("gradient norm", float(gradient_norm)))
+        rates = self._learning_rates()
         self.optimizer.step()
         self.scheduler.step()
         return lambda: {
@@ -147,9 +149,12 @@ class Trainer:
             return
         terms = {name: float(value.detach()) for name, value in losses.terms().items()}
         term = next(name for name, value in terms.items() if not math.isfinite(value))
-        raise NonFiniteLossError(
-            f"at step {self.step + 1} the {term} loss is {terms[term]}: lower optimizer.lr or set "
-            f"trainer.gradient_clip; the checkpoints in {self.folder} are from before and stay as they are"
+        raise NonFiniteLossError(self._not_finite(f"{term} loss", terms[term]))
+
+    def _not_finite(self, what: str, value: float) -> str:
+        return (
+            f"at step {self.step + 1} the {what} is {value}: lower optimizer.lr or trainer.gradient_clip; "
+            f"the checkpoints in {self.folder} are from before and stay as they are"
         )
 
     def _clip_gradient(self) -> Tensor:
@@ -187,9 +192,11 @@ class Trainer:
         if metrics[self.select_by] > self.best["value"]:
             self.best = {"step": self.step, "value": metrics[self.select_by]}
             save_checkpoint(self.folder / "best.pt", self._weights())
-        self.save_last()
-        for logger in loggers:
+        for (
+            logger
+        ) in loggers:  # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
             logger.evaluation(self.step, metrics)
+        self.save_last()
 
     def save_last(self) -> None:
         """Write everything that is needed to go on from the current step."""
@@ -200,10 +207,10 @@ class Trainer:
         """Go back to where ``last.pt`` was written; to the start, if the run ended before that."""
         if not (self.folder / "last.pt").exists():
             return
-        state = load_checkpoint(self.folder / "last.pt", device=self.device)
+        state = load_checkpoint(self.folder / "last.pt")
         for part in ("model", "objective", "optimizer", "scheduler"):
             getattr(self, part).load_state_dict(state[part])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.resumed = state["step"], state["best"], True
 
     def _weights(self) -> dict[str, Any]:
         return {"step": self.step, "model": self.model.state_dict(), "objective": self.objective.state_dict()}

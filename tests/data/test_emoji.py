@@ -48,6 +48,12 @@ def test_rows_follow_the_table_and_labels_follow_the_sorted_names(tmp_path: Path
     assert read.files == ("b.webp", "a.webp") and read.splits == ("test", "train")
 
 
+def test_a_table_that_was_cut_is_refused(tmp_path: Path) -> None:
+    table = f"{HEADER}\nb.webp,pear,noto,Food & Drink,test\n"
+    with pytest.raises(ValueError, match=r"1 images that emoji.csv does not name, the first is a.webp"):
+        read_emoji(write_folder(tmp_path, table, {"a.webp": (255, 0, 0), "b.webp": (0, 255, 1)}))
+
+
 @pytest.mark.parametrize("missing", [ARCHIVE, TABLE])
 def test_a_missing_file_is_named_with_the_way_to_get_it(tmp_path: Path, missing: str) -> None:
     write_folder(tmp_path, f"{HEADER}\n", {})

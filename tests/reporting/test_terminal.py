@@ -14,10 +14,15 @@ def run(error: BaseException) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ValueError("size is 3"), 2), (FileNotFoundError("no file"), 2), (Interrupted("stopped"), 130)],
+    [
+        (ValueError("size is 3"), 2),
+        (FileNotFoundError("no file"), 2),
+        (Interrupted("stopped"), 130),
+        (KeyboardInterrupt("interrupted"), 130),
+    ],
 )
 def test_an_error_of_the_user_is_a_sentence_and_a_code(
-    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         run(error)

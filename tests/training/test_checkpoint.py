@@ -14,23 +14,23 @@ class RunsCode:
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    state = {"step": 3, "weights": torch.arange(4.0), "best": {"value": 0.5}}
+    state = {"step": 3, "model": {"weights": torch.arange(4.0)}, "best": {"value": 0.5}}
     save_checkpoint(tmp_path / "checkpoints" / "last.pt", state)
     loaded = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
-    assert loaded["weights"].equal(state["weights"]) and loaded["best"] == {"value": 0.5}
+    assert loaded["model"]["weights"].equal(torch.arange(4.0)) and loaded["best"] == {"value": 0.5}
 
 
 def test_a_failure_while_writing_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint(tmp_path / "last.pt", {"step": 1})
+    save_checkpoint(tmp_path / "last.pt", {"step": 1, "model": {}})
 
     def fails(state: object, file: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", fails)
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(tmp_path / "last.pt", {"step": 2})
+        save_checkpoint(tmp_path / "last.pt", {"step": 2, "model": {}})
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
 
@@ -47,7 +47,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_half_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "last.pt", {"weights": torch.zeros(1000)})
+    save_checkpoint(tmp_path / "last.pt", {"model": torch.zeros(1000)})
     content = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"last.pt is damaged"):
@@ -57,3 +57,10 @@ def test_half_a_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_missing_checkpoint_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*expected"):
         load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("content", [torch.zeros(2), {"step": 3}])
+def test_a_file_without_a_model_is_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other.pt is no checkpoint of this project"):
+        load_checkpoint(tmp_path / "other.pt")

@@ -68,7 +68,7 @@ def test_constant_leaves_the_rate_as_it_is() -> None:
     assert set(rates(constant, 5)) == {0.5}
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5])
 def test_very_short_runs_have_a_schedule_too(steps: int) -> None:
     assert (
         len(
