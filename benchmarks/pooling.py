@@ -3,14 +3,14 @@
     python benchmarks/pooling.py              # the whole table, about two minutes on 2 cores
     python benchmarks/pooling.py --rounds 9   # quicker, wider intervals
 
-"published" has the operations of the authors' PyTorch layer, written anew: a normalised copy of the features,
-distances by torch.cdist, 100 rounds of the fixed point
+"published" has the operations of the authors' PyTorch layer, written anew, on maps (B, ., H, W): a normalised copy
+of the features, distances by torch.cdist, 100 rounds of the fixed point
 
     ρ_i ← 1 / (N (1 + t Σ_j exp(−γ c_ij))),     t ← μ / Σ_ij exp(−γ c_ij) ρ_i
 
-without gradient, plan and residual in one tensor with its closed-form gradient, and the mean of weighted
-features. "tuned" is the same iteration with everything around it done better: distances from a matrix product,
-no joint tensor, a matrix product for the pooled vector.
+without gradient, plan and residual in one tensor with its closed-form gradient, and the mean of the weighted map.
+"tuned" is the same iteration with everything around it done better: distances from a matrix product, no joint
+tensor, a matrix product for the pooled vector.
 
 Times are forward + backward, all variants in turn within each round; the ratio is the median over rounds with
 its 95 % interval (order statistics). Other programs only ever add time, and to two threads that wait for each
@@ -49,23 +49,47 @@ RATIO, SHARPNESS, ROUNDS = 0.3, 5.0, 100
 Layer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+class MaskedBall(torch.autograd.Function):
+    """Projection on the unit ball by masks, with its closed-form gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        length = vectors.square().sum(-1, keepdim=True).sqrt()
+        outside = (length > 1).float()
+        divisor = outside * length + (1 - outside)
+        projected = vectors / divisor
+        ctx.save_for_backward(projected, outside, divisor)
+        return projected
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        projected, outside, divisor = ctx.saved_tensors
+        radial = projected * outside
+        return (grads[0] - (radial * grads[0]).sum(-1, keepdim=True) * radial) / divisor
+
+
 class JointPlan(torch.autograd.Function):
-    """Residual and plan (B, 1 + M, N) by 100 rounds from the cost (B, M, N), and their closed-form gradient."""
+    """Residual and plan (B, 1 + M, H, W) by 100 rounds from the cost (B, M, H, W), and their closed-form gradient."""
 
     @staticmethod
     def forward(ctx: Any, cost: Tensor) -> Tensor:
-        plan, residual = rounds(torch.exp(-SHARPNESS * cost).mT)
-        joint = torch.cat([residual.unsqueeze(1), plan.mT], dim=1)
+        kernel = torch.exp(-SHARPNESS * cost)
+        total, share = kernel.sum(1, keepdim=True), 1 / cost[0, 0].numel()
+        scale = torch.full_like(total[:, :, :1, :1], RATIO)
+        for _ in range(ROUNDS + 1):
+            residual = share / (1 + scale * total)
+            scale = RATIO / (residual * total).sum((2, 3), keepdim=True)
+        joint = torch.cat([residual, scale * kernel * residual], dim=1)
         ctx.save_for_backward(joint)
         return joint
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (joint,) = ctx.saved_tensors
-        count, residual, product = joint.shape[2], joint[:, :1], joint * grads[0]
+        count, residual, product = joint[0, 0].numel(), joint[:, :1], joint * grads[0]
         rows = product.sum(1, keepdim=True)
-        eta = (product[:, :1] - count * rows * residual).sum(2, keepdim=True)
-        slope = 1 - RATIO - count * residual.square().sum(2, keepdim=True)
+        eta = (product[:, :1] - count * rows * residual).sum((2, 3), keepdim=True)
+        slope = 1 - RATIO - count * residual.square().sum((2, 3), keepdim=True)
         return -SHARPNESS * (product - count * (rows - eta / slope * residual) * joint)[:, 1:]
 
 
@@ -99,10 +123,14 @@ def rounds(kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def published(features: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
-    cost = torch.cdist(ball(prototypes), ball(features.mT))
+    side = math.isqrt(features.shape[2])
+    feature_map = features.unflatten(2, (side, side))  # (B, D, H, W)
+    tokens = MaskedBall.apply(feature_map.permute(0, 2, 3, 1)).flatten(1, 2)
+    cost = torch.cdist(MaskedBall.apply(prototypes), tokens).unflatten(2, (side, side))
     joint = JointPlan.apply(cost)
     weights = (1 - features.shape[2] * joint[:, :1]) / RATIO
-    return (weights * features).mean(2), (joint[:, 1:] / RATIO).sum(2)
+    vectors = nn.functional.adaptive_avg_pool2d(weights * feature_map, 1).flatten(1)
+    return vectors, (joint[:, 1:] / RATIO).sum((2, 3))
 
 
 def tuned(features: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:

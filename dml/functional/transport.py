@@ -16,6 +16,7 @@ Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning",
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -166,7 +167,8 @@ def _solve_gate(scores: Tensor, ratio: Tensor) -> Tensor:
         if may_stop_early and taken and bool(((mean - target).abs() <= tolerance).all()):
             break
         gap = goal - torch.logit(mean)
-        low, high = low.masked_fill(gap > 0, 0.0), high.masked_fill(gap <= 0, 0.0)
+        rising = gap > 0
+        low, high = low * ~rising, high * rising
         step = gap * mean * (1 - mean) / (mean - gate.square().mean(1, keepdim=True))
         step = torch.where(step.clamp(low, high) == step, step, low.lerp(high, 0.5))
         logits, low, high = logits + step, low - step, high - step
@@ -193,11 +195,13 @@ class _TransportPool(torch.autograd.Function):
         projected = project_to_ball(prototypes)
         norms = projected.square().sum(1)
         distance = torch.matmul(tokens, projected.T)  # (B, N, M)
-        distance.mul_(-2 * scale).add_(inside.square()).add_(norms)
+        torch.addcmul(norms, distance, -2 * scale, out=distance).add_(inside.square())
         threshold(distance, COINCIDENT * torch.finfo(distance.dtype).eps, 0.0, inplace=True).sqrt_()
-        soft = (distance * -sharpness).softmax(-1)
-        scores = -sharpness * distance.amin(-1) - soft.amax(-1).log()  # logsumexp(−γc) without another exp
-        gate = _solve_gate(scores, ratio)
+        nearest = distance.amin(-1, keepdim=True)
+        soft = (distance - nearest).mul_(-sharpness).exp_()  # a softmax that gives away its normaliser
+        total = soft.sum(-1, keepdim=True)
+        soft.div_(total)
+        gate = _solve_gate((total.log() - sharpness * nearest).squeeze(-1), ratio)
         shares = gate / (gate.shape[1] * ratio)
         rows = shares.unsqueeze(1)
         vectors, attributes = torch.bmm(rows, tokens).squeeze(1), torch.bmm(rows, soft).squeeze(1)
@@ -218,11 +222,13 @@ class _TransportPool(torch.autograd.Function):
             by_score, by_ratio = _gate_gradient(gate, by_share / (gate.shape[1] * ratio))
             # scores and attributes -> distances: g_ij = −γ p_ij (∂/∂a_i + s_i (∂/∂z_j − Σ_k p_ik ∂/∂z_k))
             steep = -ctx.sharpness * scale
-            pull = (steep * shares.unsqueeze(-1)) * by_attribute.unsqueeze(1)  # scale_i g_ij, (B, N, M)
-            pull.add_(steep * (by_score - shares * by_soft).unsqueeze(-1)).mul_(soft)
-            moment = (pull * distance).sum(-1, keepdim=True)  # Σ_j g_ij c_ij
+            offset = steep * (by_score - shares * by_soft).unsqueeze(-1)
+            pull = torch.addcmul(offset, steep * shares.unsqueeze(-1), by_attribute.unsqueeze(1))
+            pull.mul_(soft)  # scale_i g_ij, (B, N, M)
+            buffer = pull * distance
+            moment = buffer.sum(-1, keepdim=True)  # Σ_j g_ij c_ij
             # distances -> unit ball: h_ij = g_ij / c_ij pulls f̂_i and ω̂_j along their difference
-            pull.div_(threshold(distance, 0.0, math.inf))
+            pull.div_(torch.ops.aten.threshold.out(distance, 0.0, math.inf, out=buffer))
             pulls, rows = _merged(pull, tokens), _merged(tokens, tokens)
             by_features = by_prototypes = None
             if ctx.needs_input_grad[0]:
@@ -268,8 +274,9 @@ def _lengths(tokens: Tensor) -> Tensor:
     return lengths
 
 
-def _full_precision(tensor: Tensor) -> torch.autocast:
-    return torch.autocast(device_type=tensor.device.type, enabled=False)
+def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
