@@ -104,14 +104,16 @@ def _rank_candidates(
         settled = similarities.double()
         for pairs in torch.split(doubtful.nonzero(), BLOCK):
             row, column = pairs.unbind(dim=1)
-            x, y = sets.query[rows[row]], sets.gallery[indices[row, column]]
-            settled[row, column] = (x.double() * y.double()).sum(dim=1)
+            x, y = sets.query[rows[row]].double(), sets.gallery[indices[row, column]]
+            settled[row, column] = x.mul_(y).sum(dim=1)
         correct[again] = _wrong_first(settled[again], correct[again], correct.shape[1])
     return correct, open_rows
 
 
 def _without_own(rows: Tensor, found: Neighbours) -> Neighbours:
     """Remove each query's own entry by its index; where the list does not hold it, the last one goes."""
+    if torch.equal(found.indices[:, 0], rows):  # as a rule it comes first
+        return Neighbours(*(x[:, 1:] for x in found))
     keep = found.indices != rows[:, None]
     keep[keep.all(dim=1), -1] = False
     return Neighbours(*(x[keep].view(len(rows), -1) for x in found))
