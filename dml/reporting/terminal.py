@@ -51,7 +51,7 @@ def print_evaluation(
         for name, value in metrics[split].items()
         if stored[split][name] != value
     ]
-    verdict = "\n".join(differences) or f"equal to {folder}/metrics.json to the last digit"
+    verdict = "\n".join(differences) or f"equal to {Path(folder) / 'metrics.json'} to the last digit"
     console.print(verdict, soft_wrap=True, markup=False)
     return not differences
 

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from dml.reporting import metrics_table, readable_errors
+from dml.reporting import metrics_table, print_evaluation, readable_errors
+from dml.runs import load_metrics
 from dml.training import Interrupted
 
 
@@ -46,3 +49,14 @@ def test_the_table_has_a_column_per_split() -> None:
     )
     assert [column.header for column in table.columns] == ["metric", "val", "test"]
     assert list(table.columns[1].cells) == ["50.00%", "1,200"]
+
+
+def test_figures_that_differ_in_the_last_digit_are_named(
+    smoke_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = load_metrics(smoke_run)
+    assert print_evaluation(smoke_run, metrics, compare=True)
+    assert "to the last digit" in capsys.readouterr().out
+    metrics["test"]["map@r"] += 1e-15
+    assert not print_evaluation(smoke_run, metrics, compare=True)
+    assert "test map@r" in capsys.readouterr().out
