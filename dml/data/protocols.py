@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from dml.data.records import Records, Splits, TrainTest
+from dml.data.records import Splits, TrainTest
 
 __all__ = ["holdout"]
 
@@ -32,12 +32,8 @@ def holdout(data: TrainTest, *, fraction: float) -> Splits:
                 f"{len(names)} train classes at protocol.fraction={fraction}, {data.test.num_classes} test classes; "
                 "change protocol.fraction or give a data set with more classes"
             )
-    return Splits(train=_select(data.train, train), val=_select(data.train, val), test=data.test)
+    return Splits(data.train.select_classes(train), data.train.select_classes(val), data.test)
 
 
 def _hash(name: str) -> bytes:
     return hashlib.sha256(f"holdout:{name}".encode()).digest()
-
-
-def _select(records: Records, names: list[str]) -> Records:
-    return records.select_classes(names)

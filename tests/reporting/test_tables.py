@@ -27,7 +27,7 @@ def test_an_unknown_metric_or_baseline_is_refused(
 
 
 def test_the_terminal_shows_the_same_cells() -> None:
-    console = Console(width=80, record=True, file=None, quiet=False)
+    console = Console(width=80)
     with console.capture() as captured:
         console.print(terminal_table([["setting", "seeds"], ["gap", "3"]]))
     assert "setting" in captured.get() and "gap" in captured.get()
