@@ -15,9 +15,13 @@ tensor, a matrix product for the pooled vector.
 Times are forward + backward, all variants in turn within each round; the ratio is the median over rounds with
 its 95 % interval (order statistics). Other programs only ever add time, and to two threads that wait for each
 other they add it many times over: on a busy machine read the ratio of the fastest rounds, printed next to it,
-or use --threads 1. Memory is the peak of resident memory of a process of its own during one
-forward + backward, beyond what it held before, inputs included in what it held; the gradient of the features
-counts. malloc is told to map every large block separately, so that freed memory is really returned.
+or use --threads 1. Every size has a process of its own: what one leaves in the allocator changes the times of
+the next.
+
+Memory is the peak of resident memory of a process of its own during one forward + backward, beyond what it held
+before, inputs included in what it held; the gradient of the features counts. A first pass at the same size has
+loaded libraries and compiled kernels. malloc is told to map every large block separately, so that freed memory
+is really returned.
 """
 
 from __future__ import annotations
@@ -30,7 +34,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +212,8 @@ def peak_memory(layer: str, size: tuple[int, ...]) -> float:
 
 def measure_memory(layer: str, size: tuple[int, ...]) -> float:
     features, prototypes = make_inputs(*size)
-    step(LAYERS[layer], *make_inputs(2, *size[1:]))  # libraries and threads allocate on first use
+    step(LAYERS[layer], features, prototypes)  # libraries and threads allocate on first use
+    features.grad = prototypes.grad = None
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     step(LAYERS[layer], features, prototypes)
@@ -218,15 +225,21 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def compare_layers(repeats: int) -> None:
+def time_layers(size: tuple[int, ...], repeats: int, threads: int) -> dict[str, list[float]]:
+    torch.set_num_threads(threads)
+    inputs = make_inputs(*size)
+    return interleave({name: partial(step, f, *inputs) for name, f in LAYERS.items()}, repeats)
+
+
+def compare_layers(repeats: int, threads: int) -> None:
     print(
         "batch, channels, locations, prototypes | ms: "
         + " / ".join(LAYERS)
         + " | ratio [95 %] | of fastest | MiB | of published"
     )
     for size in SIZES:
-        inputs = make_inputs(*size)
-        times = interleave({name: partial(step, f, *inputs) for name, f in LAYERS.items()}, repeats)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            times = process.submit(time_layers, size, repeats, threads).result()
         ratios = {
             name: interval([slow / fast for slow, fast in zip(times[name], times["ours"], strict=True)])
             for name in ("published", "tuned")
@@ -298,7 +311,7 @@ def main() -> None:
         print(measure_memory(layer, tuple(map(int, size))))
         return
     check_baseline()
-    compare_layers(options.rounds)
+    compare_layers(options.rounds, options.threads)
     share_of_resnet(max(5, options.rounds // 3))
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dml.functional import transport
 from dml.functional.transport import (
     calibrated_gate,
     partial_transport,
@@ -251,19 +250,31 @@ def test_fused_pooling_passes_the_gradient_check_for_features_prototypes_and_rat
     assert torch.autograd.gradcheck(lambda f, p, r: transport_pool(f, p, ratio=r, sharpness=5.0), inputs)
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_neither_the_layout_nor_the_size_of_the_features_changes_the_pooling(
-    channels_last: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    features, prototypes = normal(3, 6, 10), (normal(4, 6, seed=1) * 0.4).requires_grad_()
-    results = []
-    for numbers, layout in ((transport.CACHED, False), (60, channels_last)):  # 60: one image of three
-        monkeypatch.setattr(transport, "CACHED", numbers)
-        f = (features.mT.contiguous().mT if layout else features.clone()).requires_grad_()
-        outputs = transport_pool(f, prototypes, ratio=0.3, sharpness=5.0)
-        upstream = [normal(*t.shape, seed=7) for t in outputs]
-        results.append([*outputs, *torch.autograd.grad(outputs, (f, prototypes), upstream)])
-    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
+def pooled_with_gradients(features: Tensor, prototypes: Tensor) -> list[Tensor]:
+    f, p = features.detach().requires_grad_(), prototypes.detach().requires_grad_()
+    outputs = transport_pool(f, p, ratio=0.3, sharpness=5.0)
+    upstream = [normal(*t.shape, seed=7).to(t) for t in outputs]
+    return [*outputs, *torch.autograd.grad(outputs, (f, p), upstream)]
+
+
+def test_the_layout_of_the_features_does_not_change_the_pooling() -> None:
+    features, prototypes = normal(3, 6, 10), normal(4, 6, seed=1) * 0.4
+    channels_last = features.mT.contiguous().mT
+    torch.testing.assert_close(
+        pooled_with_gradients(features, prototypes),
+        pooled_with_gradients(channels_last, prototypes),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 10, 4), (1, 1, 1, 1), (2, 1, 5, 3), (2, 5, 1, 1), (4, 128, 49, 64)])
+def test_in_float32_products_as_convolutions_agree_with_those_in_float64(shape: tuple[int, ...]) -> None:
+    batch, channels, locations, prototypes = shape
+    exact = normal(batch, channels, locations), normal(prototypes, channels, seed=1)
+    single = pooled_with_gradients(*(t.float() for t in exact))
+    for got, want in zip(single, pooled_with_gradients(*exact), strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
