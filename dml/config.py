@@ -61,6 +61,15 @@ class ZeroShotConfig:
 
 
 @dataclass
+class MemoryConfig:
+    """Past embeddings that pair losses are also computed against."""
+
+    batches: int = MISSING  # size; 0 switches the memory off
+    start_step: int = MISSING  # steps before embeddings are kept and used
+    weight: float = MISSING  # of the loss against the memory, beside the loss of the batch
+
+
+@dataclass
 class LearningRatesConfig:
     """Multipliers of ``optimizer.lr``, one for each kind of parameter."""
 
@@ -81,6 +90,12 @@ class TrainerConfig:
     warmup_steps: int = MISSING  # steps in which the backbone rests
     initialisation_batches: int = MISSING  # batches whose local features initialise the prototypes
     select_by: str = MISSING  # validation metric that chooses best.pt
+    patience: int | None = MISSING  # validations without a better figure that end the run; null: none do
+    ema: float | None = MISSING  # decay of a running mean of the weights, which is then what counts; null: none
+    precision: str = MISSING  # of the model in training: fp32, bf16 or fp16
+    micro_batch: int | None = MISSING  # images in the model at a time; null: the whole batch
+    compile: bool = MISSING
+    deterministic: bool = MISSING  # only deterministic algorithms on a GPU too
     device: str = MISSING  # auto, cpu, cuda, cuda:1, ...
 
 
@@ -110,6 +125,7 @@ class TrainConfig:
     backbone: Any = MISSING
     pooling: Any = MISSING
     loss: Any = MISSING
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     optimizer: Any = MISSING
     learning_rates: LearningRatesConfig = field(default_factory=LearningRatesConfig)
