@@ -15,17 +15,17 @@ from dml.assembly import (
     open_loggers,
 )
 from dml.config import TrainConfig, register_schema
+from dml.distributed import process_group
 from dml.reporting import print_results, readable_errors
 from dml.runs import finish_run, load_model, open_run, start_run
 
 
 def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
-    resumed = cfg.resume is not None
-    cfg, folder = open_run(cfg, folder, overrides=overrides)
+    cfg, folder, resumed = open_run(cfg, folder, overrides=overrides)
 
     data = build_data(cfg)
     model = build_model(cfg)
-    objective = build_objective(cfg, data.train.num_classes)
+    objective = build_objective(cfg, data.train)
     evaluator = build_evaluator(cfg, data)
     trainer = build_trainer(cfg, model, objective, data, evaluator, folder / "checkpoints")
 
@@ -59,4 +59,5 @@ def main(cfg: TrainConfig) -> None:
 register_schema()
 
 if __name__ == "__main__":
-    main()
+    with process_group():
+        main()

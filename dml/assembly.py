@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,14 +17,25 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from dml.config import ConfigError, TrainConfig, build, late_values
+from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
 from dml.data import Records, Sampler, Splits, evaluation_batches, training_batches
-from dml.losses import Objective, ZeroShotLoss, split_by_class
+from dml.distributed import is_main, local_rank, world_size
+from dml.environment import describe_environment
+from dml.losses import CrossBatchMemory, Objective, ZeroShotLoss, split_by_class
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
 from dml.retrieval import BACKENDS, Evaluator
-from dml.training import HistoryLogger, Logger, ProgressLogger, TensorBoardLogger, Trainer, parameter_groups
-from dml.training.optimization import freeze_batchnorm
+from dml.training import (
+    PRECISIONS,
+    HistoryLogger,
+    Logger,
+    ProgressLogger,
+    StepLogger,
+    TensorBoardLogger,
+    Trainer,
+    freeze_batchnorm,
+    parameter_groups,
+)
 from dml.types import Batch
 
 __all__ = [
@@ -37,6 +49,7 @@ __all__ = [
 ]
 
 
+BATCHNORM = torch.nn.modules.batchnorm._BatchNorm
 NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when its weights come from a run
 
 
@@ -72,8 +85,9 @@ def _build_pooling(cfg: TrainConfig, out_channels: int) -> torch.nn.Module:
     )
 
 
-def build_objective(cfg: TrainConfig, num_classes: int) -> Objective:
-    """The metric loss, and the zero-shot loss unless its weight is 0. Fills what the loss leaves open in ``cfg``."""
+def build_objective(cfg: TrainConfig, train: Records) -> Objective:
+    """The metric loss, and its memory and the zero-shot loss unless off. Fills what the loss leaves open in ``cfg``."""
+    num_classes = train.num_classes
     late_values(cfg.loss, num_classes=num_classes, embedding_size=cfg.embedding_dim)
     with torch_seed(cfg.seed, "loss"):
         metric = build(cfg.loss)
@@ -81,7 +95,35 @@ def build_objective(cfg: TrainConfig, num_classes: int) -> Objective:
     if options.weight:
         with torch_seed(cfg.seed, "zero_shot"):
             zero_shot = ZeroShotLoss(num_classes, cfg.embedding_dim, ridge=options.ridge, scale=options.scale)
-    return Objective(metric, zero_shot, zero_shot_weight=options.weight)
+    return Objective(
+        metric,
+        zero_shot,
+        zero_shot_weight=options.weight,
+        memory=_build_memory(cfg, metric, train),
+        memory_weight=cfg.memory.weight,
+    )
+
+
+def _build_memory(cfg: TrainConfig, metric: torch.nn.Module, train: Records) -> CrossBatchMemory | None:
+    options = cfg.memory
+    if options.batches == 0:
+        return None
+    if options.batches < 0:
+        raise ConfigError(f"memory.batches={options.batches} must be 0 or more; 0 switches the memory off")
+    vectors, labels = torch.eye(4, cfg.embedding_dim), torch.tensor([0, 0, 1, 1])
+    try:
+        metric(vectors, labels, ref_emb=vectors, ref_labels=labels)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"memory.batches={options.batches}: {cfg.loss['_target_']} compares no pairs with a memory ({error}); "
+            "choose a pair loss such as contrastive, triplet or multi_similarity, or memory.batches=0"
+        ) from error
+    batch_size = len(_build_sampler(cfg, train).batch(0))
+    return CrossBatchMemory(options.batches * batch_size, cfg.embedding_dim, start_step=options.start_step)
+
+
+def _build_sampler(cfg: TrainConfig, train: Records) -> Sampler:
+    return cast(Sampler, build(cfg.sampler)(train.labels, seed=cfg.seed))
 
 
 def build_evaluator(cfg: TrainConfig, data: Splits) -> Evaluator:
@@ -112,16 +154,20 @@ def build_trainer(
 ) -> Trainer:
     """The loop, its optimizer and scheduler, with model and objective moved to the device."""
     _check_trainer(cfg)
-    sampler = build(cfg.sampler)(data.train.labels, seed=cfg.seed)
-    _check_zero_shot(model, objective, data.train.labels[sampler.batch(0)])
+    sampler = _build_sampler(cfg, data.train)
+    first = sampler.batch(0)
+    _check_zero_shot(model, objective, data.train.labels[first])
     device = choose_device(cfg)
+    _check_shares(cfg, model, len(first))
+    _set_determinism(cfg, device)
     model.to(device), objective.to(device)
     if cfg.trainer.frozen_batchnorm:
         freeze_batchnorm(model.backbone)
     groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=_multipliers(cfg))
     optimizer = build(cfg.optimizer)(groups)
     scheduler = build(cfg.scheduler)(optimizer, total_steps=cfg.trainer.max_steps)
-    options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items() if name != "device"}
+    options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items()}
+    del options["device"], options["deterministic"]
     return Trainer(
         model,
         objective,
@@ -132,15 +178,18 @@ def build_trainer(
         folder=folder,
         seed=cfg.seed,
         device=device,
+        record={"config": to_plain(cfg), "environment": describe_environment(seed=cfg.seed, device=device)},
         **options,
     )
 
 
 def choose_device(cfg: TrainConfig) -> torch.device:
-    """``auto`` is the GPU if there is one."""
+    """``auto`` is the GPU if there is one; with several processes on a machine, each takes its own."""
     name = cfg.trainer.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and world_size() > 1:
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -153,13 +202,24 @@ def choose_device(cfg: TrainConfig) -> torch.device:
         raise ConfigError(
             f"trainer.device={name}, but torch sees no GPU here: use trainer.device=cpu or auto"
         )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"trainer.device={name}, but torch sees {torch.cuda.device_count()} GPUs here: start at most that many "
+            "processes on this machine"
+        )
     return device
 
 
 @contextmanager
 def open_loggers(cfg: TrainConfig, folder: Path, *, start: int) -> Iterator[list[Logger]]:
-    """Everything that follows the course of a run, closed at the end of the block."""
-    loggers: list[Logger] = [HistoryLogger(folder / "history.csv", start=start)]
+    """Everything that follows the course of a run, closed at the end of the block; the main process has it."""
+    if not is_main():
+        yield []
+        return
+    loggers: list[Logger] = [
+        HistoryLogger(folder / "history.csv", start=start),
+        StepLogger(folder / "steps.csv", start=start),
+    ]
     if cfg.logger.tensorboard:
         loggers.append(TensorBoardLogger(folder / "tensorboard", start=start))
     loggers.append(ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps))
@@ -179,6 +239,30 @@ def _batches(cfg: TrainConfig, train: Records, sampler: Sampler) -> Callable[[in
         )
 
     return batches
+
+
+def _check_shares(cfg: TrainConfig, model: EmbeddingModel, batch_size: int) -> None:
+    """Refuse what would make the numbers depend on how the batch is cut."""
+    if batch_size < world_size():
+        raise ConfigError(
+            f"a batch of {batch_size} images cannot be shared by {world_size()} processes: start at most "
+            f"{batch_size}, or raise the batch in sampler"
+        )
+    cut = world_size() > 1 or cfg.trainer.micro_batch is not None
+    if cut and not cfg.trainer.frozen_batchnorm and any(isinstance(m, BATCHNORM) for m in model.modules()):
+        raise ConfigError(
+            "trainer.frozen_batchnorm=false: BatchNorm would take its statistics from parts of the batch, so the "
+            "gradient would no longer be that of the batch; freeze it, or train in one process without "
+            "trainer.micro_batch"
+        )
+
+
+def _set_determinism(cfg: TrainConfig, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        if cfg.trainer.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in any order
+    torch.use_deterministic_algorithms(cfg.trainer.deterministic)
 
 
 def _check_zero_shot(model: EmbeddingModel, objective: Objective, labels: NDArray[np.int64]) -> None:
@@ -214,6 +298,14 @@ def _check_trainer(cfg: TrainConfig) -> None:
     for name, value in least.items():
         if getattr(cfg.trainer, name) < value:
             raise ConfigError(f"trainer.{name}={getattr(cfg.trainer, name)} must be at least {value}")
+    for name in ("patience", "micro_batch"):
+        value = getattr(cfg.trainer, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"trainer.{name}={value} must be at least 1; null switches it off")
+    if cfg.trainer.ema is not None and not 0 < cfg.trainer.ema < 1:
+        raise ConfigError(f"trainer.ema={cfg.trainer.ema} must lie in (0, 1); null switches it off")
+    if cfg.trainer.precision not in PRECISIONS:
+        raise ConfigError(f"trainer.precision={cfg.trainer.precision}; accepted: {', '.join(PRECISIONS)}")
     clip = cfg.trainer.gradient_clip
     if clip is not None and not 0 < clip < math.inf:
         raise ConfigError(f"trainer.gradient_clip={clip} must be above 0; null leaves the gradient as it is")

@@ -12,7 +12,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,27 @@ __all__ = [
     "TrainConfig",
     "build",
     "check_config",
+    "config_differences",
     "late_values",
     "load_config",
     "parse_arguments",
     "register_schema",
+    "to_plain",
 ]
+
+
+EXECUTION = (
+    "accept_changes",
+    "evaluator.batch_size",
+    "logger",
+    "num_workers",
+    "paths",
+    "resume",
+    "trainer.compile",
+    "trainer.device",
+    "trainer.micro_batch",
+)
+"""How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
 
 class ConfigError(ValueError):
@@ -91,7 +107,9 @@ class TrainerConfig:
     initialisation_batches: int = MISSING  # batches whose local features initialise the prototypes
     select_by: str = MISSING  # validation metric that chooses best.pt
     patience: int | None = MISSING  # validations without a better figure that end the run; null: none do
-    ema: float | None = MISSING  # decay of a running mean of the weights, which is then what counts; null: none
+    ema: float | None = (
+        MISSING  # decay of a running mean of the weights, which is then what counts; null: none
+    )
     precision: str = MISSING  # of the model in training: fp32, bf16 or fp16
     micro_batch: int | None = MISSING  # images in the model at a time; null: the whole batch
     compile: bool = MISSING
@@ -116,7 +134,8 @@ class TrainConfig:
     seed: int = MISSING
     num_workers: int = MISSING
     embedding_dim: int = MISSING
-    resume: str | None = None  # a run folder that is to be continued
+    resume: str | None = None  # a run folder that is to be continued, or auto
+    accept_changes: bool = False  # resume with values that change the numbers of the run
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: Any = MISSING
     protocol: Any = MISSING
@@ -171,6 +190,35 @@ def load_config(path: Path) -> TrainConfig:
     if missing := OmegaConf.missing_keys(cfg):
         raise ConfigError(f"{path} is not complete: {sorted(missing)[0]} is missing")
     return cfg
+
+
+def to_plain(cfg: TrainConfig) -> dict[str, Any]:
+    """The resolved configuration as plain dicts, lists and values."""
+    return typing.cast(dict[str, Any], OmegaConf.to_container(typing.cast(DictConfig, cfg), resolve=True))
+
+
+def config_differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What differs beyond the execution, a line ``key: before -> after`` for each key.
+
+    What is still open (``???``) afterwards differs from nothing.
+    """
+    old = dict(_leaves(before))
+    new = {key: old.get(key) if value == MISSING else value for key, value in _leaves(after)}
+    keys = [key for key in {**old, **new} if not any(key == e or key.startswith(f"{e}.") for e in EXECUTION)]
+    absent = "(absent)"
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in keys
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def parse_arguments(schema: type, arguments: list[str]) -> Any:

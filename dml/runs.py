@@ -3,93 +3,185 @@
 config.yaml           the resolved configuration, complete
 environment.json      versions, git revision, command line, seed, device
 history.csv           validation metrics and training scalars, a row per validation
+steps.csv             loss and gradient norm of every step, with all digits
 checkpoints/last.pt   everything that is needed to go on; best.pt: the weights chosen by the validation classes
 metrics.json          {"val": {...}, "test": {...}} of best.pt
 test_embeddings.npz   vectors, labels, class_names and files of the test set
 tensorboard/          event files
+
+With several processes the main one writes, and all read.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import fcntl
 import json
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dml.assembly import build_data, build_evaluator, build_model, choose_device
-from dml.config import ConfigError, TrainConfig, check_config, load_config
+from dml.config import ConfigError, TrainConfig, check_config, config_differences, load_config, to_plain
 from dml.data import Records
+from dml.distributed import broadcast, is_main
+from dml.environment import describe_environment
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
 from dml.training import load_checkpoint
 
 __all__ = ["evaluate_run", "finish_run", "load_metrics", "load_model", "open_run", "start_run"]
 
-PACKAGES = (
-    "dml",
-    "torch",
-    "torchvision",
-    "timm",
-    "pytorch-metric-learning",
-    "faiss-cpu",
-    "hydra-core",
-    "numpy",
-    "pillow",
-)
+_locks: dict[Path, IO[str]] = {}  # held until the process ends; a killed process gives them back
 
 
-def open_run(cfg: TrainConfig, folder: Path, *, overrides: Sequence[str] = ()) -> tuple[TrainConfig, Path]:
-    """The configuration and the folder of the run: those given, or those of the run that ``cfg.resume`` names.
+class OpenedRun(NamedTuple):
+    """resumed: whether the folder holds a run that has begun."""
+
+    cfg: TrainConfig
+    folder: Path
+    resumed: bool
+
+
+def open_run(cfg: TrainConfig, folder: Path, *, overrides: Sequence[str] = ()) -> OpenedRun:
+    """The configuration and the folder of the run: those given, or those of the run that ``cfg.resume`` asks for.
+
+    ``resume=FOLDER`` goes on with the configuration of that run and what is typed beside it. ``resume=auto`` goes on
+    with the run in the given folder, or with the newest unfinished run of this very configuration; if there is
+    none, a new one begins. What would change the numbers of a run that has begun is refused, unless
+    ``accept_changes=true``.
 
     Args:
-        overrides: what was typed; beside ``resume=`` there may be nothing.
+        overrides: what was typed.
 
     Raises:
-        FileExistsError: the folder holds a run already, or the run to resume is finished.
+        FileExistsError: the folder holds a run already, or the run to resume is finished or under way.
         FileNotFoundError: the folder to resume is no run folder.
-        ConfigError: the configuration does not fit the schema, or something was typed beside ``resume=``.
+        ConfigError: the configuration does not fit the schema, or differs from that of the run to resume.
     """
-    if cfg.resume is None:
-        _refuse_used(folder)
-        return check_config(cfg, "the configuration"), folder
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()  # Hydra made it for a new run
-    if others := [word for word in overrides if not word.startswith("resume=")]:
-        raise ConfigError(f"resume= goes on with the configuration of that run; leave out {' '.join(others)}")
-    folder = Path(cfg.resume)
-    saved = load_config(folder / "config.yaml")
+    own = OpenedRun(cfg, folder, False)
+    cfg, main_folder, resumed = broadcast(_open(cfg, folder, overrides) if is_main() else own)
+    if folder != main_folder:
+        with suppress(OSError):
+            folder.rmdir()  # Hydra made it for a new run; it goes only if it is empty
+    return OpenedRun(cfg, main_folder, resumed)
+
+
+def _open(cfg: TrainConfig, folder: Path, overrides: Sequence[str]) -> OpenedRun:
+    if cfg.resume is not None and cfg.resume != "auto":
+        named = Path(cfg.resume)
+        changed = _overridden(load_config(named / "config.yaml"), overrides)
+        return OpenedRun(_resumed(named, changed, accept=cfg.accept_changes), named, True)
+    cfg = check_config(cfg, "the configuration")
+    found = _unfinished(cfg, folder) if cfg.resume == "auto" else None
+    if found is not None:
+        return OpenedRun(_resumed(found, cfg, accept=cfg.accept_changes), found, True)
+    _refuse_used(folder)
+    cfg.resume = None
+    return OpenedRun(cfg, folder, False)
+
+
+def _resumed(folder: Path, cfg: TrainConfig, *, accept: bool) -> TrainConfig:
+    """The configuration to go on with, after it was held against the one that the last checkpoint was made with."""
     if (folder / "metrics.json").exists():
         raise FileExistsError(
             f"{folder} is finished, there is nothing to resume; its figures are in metrics.json"
         )
-    return saved, folder
+    cfg.resume, cfg.accept_changes = None, False
+    if not _lock(folder):
+        raise FileExistsError(f"{folder} is under way in another process: wait for it, or stop it first")
+    checkpoint, step = folder / "checkpoints" / "last.pt", 0
+    before = to_plain(load_config(folder / "config.yaml"))
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint)
+        before, step = state["record"]["config"], state["step"]
+    differences = config_differences(before, to_plain(cfg))
+    if differences and not accept:
+        raise ConfigError(
+            f"{folder} was trained up to step {step} with another configuration:\n  "
+            + "\n  ".join(differences)
+            + "\nleave these as they were, or add accept_changes=true to go on with the new values"
+        )
+    if differences:
+        _write_text(folder / f"config.until_step_{step}.yaml", OmegaConf.to_yaml(OmegaConf.create(before)))
+    _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(cfg))))
+    return cfg
+
+
+def _overridden(cfg: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+    """A saved configuration with what was typed beside ``resume=``."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key, value = override.key_or_group, override.value()
+        if key in ("resume", "accept_changes"):
+            continue
+        current = OmegaConf.select(cast(DictConfig, cfg), key)
+        if override.is_delete() or override.is_add() or OmegaConf.is_dict(current):
+            raise ConfigError(
+                f"{override.input_line}: a run keeps its parts; beside resume= only values can change, as in "
+                "trainer.max_steps=500"
+            )
+        if key == "paths.data":
+            _move_data(cfg, str(value))
+            continue
+        try:
+            OmegaConf.update(cast(DictConfig, cfg), key, value, force_add=False)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+    return cfg
+
+
+def _unfinished(cfg: TrainConfig, folder: Path) -> Path | None:
+    """The folder itself if it holds a run, else the youngest below ``paths.runs`` that has this configuration.
+
+    Runs that are finished or under way are passed over.
+    """
+    if (folder / "config.yaml").exists():
+        return folder
+    saved = sorted(Path(cfg.paths.runs).rglob("config.yaml"), key=lambda path: -path.stat().st_mtime)
+    for path in saved:
+        if (path.parent / "metrics.json").exists():
+            continue
+        with suppress(ConfigError):
+            same = not config_differences(to_plain(load_config(path)), to_plain(cfg))
+            if same and _lock(path.parent):
+                return path.parent
+    return None
+
+
+def _lock(folder: Path) -> bool:
+    """Keep other processes from writing to a run folder; False if one does already."""
+    if folder.resolve() in _locks:
+        return True
+    file = (folder / ".lock").open("a")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return False
+    _locks[folder.resolve()] = file
+    return True
 
 
 def start_run(cfg: TrainConfig, folder: Path) -> None:
-    """Claim the folder, and write the configuration and the environment.
+    """Claim the folder, and write the environment and the configuration.
 
     Raises:
         FileExistsError: another run has taken the folder.
     """
+    if not is_main():
+        return
     folder.mkdir(parents=True, exist_ok=True)
+    if not _lock(folder):
+        raise FileExistsError(f"{folder} is under way in another process: choose another hydra.run.dir")
     _refuse_used(folder)
-    resolved = OmegaConf.to_container(cast(DictConfig, cfg), resolve=True)
-    try:
-        with (folder / "config.yaml").open("x", encoding="utf-8") as file:  # of two at once, one is refused
-            file.write(OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    except FileExistsError:
-        _refuse_used(folder)
-    _write_json(folder / "environment.json", _environment(cfg))
+    _write_json(folder / "environment.json", describe_environment(seed=cfg.seed, device=choose_device(cfg)))
+    _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(cfg))))
 
 
 def _refuse_used(folder: Path) -> None:
@@ -104,6 +196,8 @@ def finish_run(
     folder: Path, *, metrics: Mapping[str, Mapping[str, float]], records: Records, embeddings: Embeddings
 ) -> None:
     """Write the metrics and the test embeddings, each whole or not at all."""
+    if not is_main():
+        return
     path = folder / "test_embeddings.npz"
     with path.with_suffix(".partial").open("wb") as file:
         np.savez(
@@ -190,40 +284,6 @@ def load_metrics(folder: str | Path) -> dict[str, dict[str, float]]:
         )
     metrics: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
     return metrics
-
-
-def _environment(cfg: TrainConfig) -> dict[str, Any]:
-    device = choose_device(cfg)
-    return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "seed": cfg.seed,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or "cpu",
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "git_revision": _git("rev-parse", "HEAD"),
-        "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "packages": {name: _version(name) for name in PACKAGES},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # installed under another name, such as faiss from conda
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says of this source tree; None outside a checkout or without git."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

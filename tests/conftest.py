@@ -6,14 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from dml.assembly import build_evaluator, build_model, build_objective, build_trainer
 from dml.config import TrainConfig, register_schema
-from dml.data import Records, Splits
 from dml.training import Trainer
+from tests.noise import assemble
 from train import train
 
 ROOT = Path(__file__).parent.parent
@@ -45,21 +43,7 @@ def smoke_run(compose_smoke: Callable[..., TrainConfig], tmp_path_factory: pytes
     return folder
 
 
-@pytest.fixture(scope="session")
-def assemble() -> Callable[[TrainConfig, Path], Trainer]:
+@pytest.fixture(name="assemble", scope="session")
+def assemble_fixture() -> Callable[[TrainConfig, Path], Trainer]:
     """A trainer on a few images of noise, for what needs no real data."""
-    data = Splits(noise(12, 5), noise(6, 4), noise(7, 4))
-
-    def assembled(cfg: TrainConfig, folder: Path) -> Trainer:
-        objective = build_objective(cfg, data.train.num_classes)
-        return build_trainer(cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), folder)
-
-    return assembled
-
-
-def noise(classes: int, images: int) -> Records:
-    count = classes * images
-    pixels = np.random.default_rng(classes).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    labels = np.repeat(np.arange(classes), images)
-    names = tuple(f"{classes}-{i}" for i in range(classes))
-    return Records(pixels, np.arange(count), labels, names, tuple(f"{i}.png" for i in range(count)))
+    return assemble

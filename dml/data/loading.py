@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dml.data.records import Records
 from dml.data.samplers import Sampler
+from dml.distributed import share
 from dml.randomness import numpy_generator
 from dml.types import Batch
 
@@ -53,7 +54,7 @@ class _EvaluationImages(Dataset[tuple[Tensor, int, int]]):
 
 
 class _StepRequests:
-    """The batches of the steps from start to stop, as lists of requests."""
+    """The batches of the steps from start to stop, as lists of requests: the share of this process."""
 
     def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
         self._sampler, self._steps = sampler, range(start, stop)
@@ -63,8 +64,8 @@ class _StepRequests:
 
     def __iter__(self) -> Iterator[list[_Request]]:
         for step in self._steps:
-            rows = self._sampler.batch(step)
-            yield [_Request(step, position, int(row)) for position, row in enumerate(rows)]
+            requests = [_Request(step, i, int(row)) for i, row in enumerate(self._sampler.batch(step))]
+            yield requests[share(len(requests))]
 
 
 def training_batches(
@@ -77,7 +78,10 @@ def training_batches(
     stop: int,
     num_workers: int,
 ) -> Iterator[Batch]:
-    """The batches of the steps ``start .. stop - 1``; that of step t depends on (seed, t) alone."""
+    """The batches of the steps ``start .. stop - 1``; that of step t depends on (seed, t) alone.
+
+    With several processes each gets its share of every batch.
+    """
     dataset = _TrainingImages(records, transform, seed)
     return iter(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
 
@@ -85,8 +89,11 @@ def training_batches(
 def evaluation_batches(
     records: Records, transform: FixedTransform, *, batch_size: int, num_workers: int
 ) -> Iterator[Batch]:
-    """All images of a set once, in its order."""
-    return iter(_loader(_EvaluationImages(records, transform), num_workers, batch_size=batch_size))
+    """All images of a set once, in its order; with several processes, the share of this one."""
+    own = range(*share(len(records)).indices(len(records)))
+    return iter(
+        _loader(_EvaluationImages(records, transform), num_workers, batch_size=batch_size, sampler=own)
+    )
 
 
 def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoader[Batch]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from dml.losses.cross_batch_memory import CrossBatchMemory
 from dml.losses.zero_shot import ZeroShotLoss
 from dml.types import Pooled
 
@@ -14,49 +16,85 @@ __all__ = ["Losses", "Objective"]
 
 
 class Losses(NamedTuple):
-    """The scalars of one step; ``zero_shot`` is None where that loss is off."""
+    """The scalars of one step; None for a term that is off, or a memory that is empty."""
 
     total: Tensor
     metric: Tensor
-    zero_shot: Tensor | None
+    memory: Tensor | None = None
+    zero_shot: Tensor | None = None
 
     def terms(self) -> dict[str, Tensor]:
         """The terms by name, the total last."""
-        parts = {"metric": self.metric, "zero_shot": self.zero_shot, "total": self.total}
+        parts = {
+            "metric": self.metric,
+            "memory": self.memory,
+            "zero_shot": self.zero_shot,
+            "total": self.total,
+        }
         return {name: value for name, value in parts.items() if value is not None}
 
 
 class Objective(nn.Module):
-    """``(1 − λ) · L_metric + λ · L_zero-shot``, in float32 also under autocast.
+    """``(1 − λ) · (L_metric + w · L_memory) + λ · L_zero-shot``, in float32 also under autocast.
 
     Args:
         metric: called with unit vectors (B, D) and labels (B,), gives a scalar; its parameters are the proxies.
         zero_shot: None switches it off.
         zero_shot_weight: λ in [0, 1); 0 exactly if zero_shot is None.
+        memory: past embeddings, against which the metric loss is computed once more; None switches it off.
+        memory_weight: w > 0.
 
     Raises:
         ValueError: a weight out of range, or a pooling without attributes under a zero-shot loss.
     """
 
-    def __init__(self, metric: nn.Module, zero_shot: ZeroShotLoss | None, *, zero_shot_weight: float) -> None:
+    def __init__(
+        self,
+        metric: nn.Module,
+        zero_shot: ZeroShotLoss | None,
+        *,
+        zero_shot_weight: float,
+        memory: CrossBatchMemory | None = None,
+        memory_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         if not 0 <= zero_shot_weight < 1:
             raise ValueError(
                 f"zero_shot.weight={zero_shot_weight} must lie in [0, 1); 0 switches the loss off"
             )
+        if not 0 < memory_weight < math.inf:
+            raise ValueError(
+                f"memory.weight={memory_weight} must be above 0; memory.batches=0 switches it off"
+            )
         assert (zero_shot is None) == (zero_shot_weight == 0)
         self.metric, self.zero_shot, self.zero_shot_weight = metric, zero_shot, zero_shot_weight
+        self.memory, self.memory_weight = memory, memory_weight
 
     def forward(self, pooled: Pooled, labels: Tensor) -> Losses:
         with torch.autocast(pooled.vectors.device.type, enabled=False):
-            metric: Tensor = self.metric(pooled.vectors.float(), labels)
+            vectors = pooled.vectors.float()
+            pairs = metric = cast(Tensor, self.metric(vectors, labels))
+            memory = self._against_memory(vectors, labels)
+            if memory is not None:
+                pairs = metric + self.memory_weight * memory
             if self.zero_shot is None:
-                return Losses(metric, metric, None)
+                return Losses(pairs, metric, memory)
             if pooled.attributes is None:
                 raise ValueError(
                     "the zero-shot loss reads attributes, and this pooling has none: "
                     "choose pooling=gsp, or switch the loss off with zero_shot.weight=0"
                 )
             zero_shot: Tensor = self.zero_shot(pooled.attributes, labels)
-            total = (1 - self.zero_shot_weight) * metric + self.zero_shot_weight * zero_shot
-            return Losses(total, metric, zero_shot)
+            total = (1 - self.zero_shot_weight) * pairs + self.zero_shot_weight * zero_shot
+            return Losses(total, metric, memory, zero_shot)
+
+    def remember(self, pooled: Pooled, labels: Tensor) -> None:
+        """Hand the batch to the memory, if there is one; to be called after the backward pass."""
+        if self.memory is not None:
+            self.memory.remember(pooled.vectors, labels)
+
+    def _against_memory(self, vectors: Tensor, labels: Tensor) -> Tensor | None:
+        if self.memory is None or not self.memory.fill:
+            return None
+        references = self.memory.vectors, self.memory.labels
+        return cast(Tensor, self.metric(vectors, labels, ref_emb=references[0], ref_labels=references[1]))

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from dml.distributed import is_main, rank, world_size
 from dml.runs import load_metrics
 from dml.training import Interrupted, NonFiniteLossError
 
@@ -27,7 +28,9 @@ R = TypeVar("R")
 
 
 def print_results(folder: Path) -> None:
-    """Print the metrics of a finished run and where it lies."""
+    """Print the metrics of a finished run and where it lies; the main process does."""
+    if not is_main():
+        return
     console = Console()
     console.print(metrics_table(load_metrics(folder)))
     console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
@@ -87,7 +90,8 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         except USER_ERRORS as error:
             if os.environ.get("DML_TRACEBACK"):
                 raise
-            sys.stderr.write(f"error: {error}\n")
+            process = f"process {rank()} of {world_size()}: " if world_size() > 1 else ""
+            sys.stderr.write(f"{process}error: {error}\n")
             if _in_sweep():
                 raise  # Hydra goes on with the other runs and reports the failure after them
             sys.exit(2)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
 from dml.data import Records
+from dml.distributed import broadcast, gather_numbers, gather_rows, is_main
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.metrics import RetrievalMetrics, retrieval_metrics
 from dml.types import Batch
@@ -27,7 +28,7 @@ class Evaluator:
     """Every image of a set queries all others.
 
     Args:
-        batches: gives the evaluation batches of a set, in its order.
+        batches: gives the evaluation batches of a set, in its order; the share of this process.
         recall_at: the K of Recall@K.
         backend: ``faiss`` or ``torch``.
         device: where the model runs.
@@ -45,11 +46,16 @@ class Evaluator:
         self._backend, self._device = backend, device
 
     def __call__(self, model: nn.Module, records: Records) -> Evaluation:
-        embeddings = embed(model, self._batches(records), device=self._device)
-        metrics = retrieval_metrics(
-            embeddings.vectors, embeddings.labels, recall_at=self._recall_at, backend=self._backend
-        )
-        return Evaluation(metrics, embeddings)
+        """Measure a set: every process embeds its share, the main one measures all, all get both."""
+        own = embed(model, self._batches(records), device=self._device)
+        sizes = gather_numbers(len(own.labels))[:, 0].tolist()
+        embeddings = Embeddings(*(gather_rows(rows, sizes) for rows in own))
+        metrics = None
+        if is_main():
+            metrics = retrieval_metrics(
+                embeddings.vectors, embeddings.labels, recall_at=self._recall_at, backend=self._backend
+            )
+        return Evaluation(cast(RetrievalMetrics, broadcast(metrics)), embeddings)
 
     def check(self, records: Records, role: str) -> None:
         """Refuse, before any training, a set that could not be evaluated after it.

@@ -1,22 +1,35 @@
-"""The training loop and what surrounds it: optimisation, checkpoints, interruption, loggers."""
+"""The training loop and what surrounds it: gradients, optimisation, checkpoints, interruption, loggers."""
 
 from dml.training.checkpoint import load_checkpoint, save_checkpoint
+from dml.training.gradients import PRECISIONS
 from dml.training.interruption import Interrupted
-from dml.training.loggers import HistoryLogger, Logger, ProgressLogger, TensorBoardLogger
-from dml.training.optimization import constant, one_cycle, parameter_groups
+from dml.training.loggers import (
+    HistoryLogger,
+    Logger,
+    ProgressLogger,
+    StepLogger,
+    TensorBoardLogger,
+    read_steps,
+)
+from dml.training.optimization import constant, freeze_batchnorm, one_cycle, parameter_groups, plateau
 from dml.training.trainer import NonFiniteLossError, Trainer
 
 __all__ = [
+    "PRECISIONS",
     "HistoryLogger",
     "Interrupted",
     "Logger",
     "NonFiniteLossError",
     "ProgressLogger",
+    "StepLogger",
     "TensorBoardLogger",
     "Trainer",
     "constant",
+    "freeze_batchnorm",
     "load_checkpoint",
     "one_cycle",
     "parameter_groups",
+    "plateau",
+    "read_steps",
     "save_checkpoint",
 ]

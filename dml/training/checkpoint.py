@@ -14,13 +14,23 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write to a temporary file beside the path, flush it to the disk, then rename: the old file stays until then."""
+    """Write to a temporary file beside the path, flush it to the disk, then rename: the old file stays until then.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; the old file is as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)  # what was written of it would keep the disk full
+        if isinstance(error.__context__, OSError):  # torch hides it behind an error of its own
+            raise error.__context__ from None
+        raise
     temporary.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Where the course of a run is written: history.csv, TensorBoard, the terminal."""
+"""Where the course of a run is written: history.csv, steps.csv, TensorBoard, the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["HistoryLogger", "Logger", "ProgressLogger", "TensorBoardLogger"]
+__all__ = ["HistoryLogger", "Logger", "ProgressLogger", "StepLogger", "TensorBoardLogger", "read_steps"]
 
 
 class Logger(Protocol):
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        """Every step: the total loss and the norm of the gradient before clipping."""
+
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         """Losses by term, learning rates, gradient norms, statistics of the pooling."""
 
@@ -35,6 +38,9 @@ class HistoryLogger:
         self._rows = [row for row in self._read() if int(row["step"]) <= start]
         self._scalars: dict[str, float] = {}
 
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        pass
+
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         self._scalars = dict(scalars)
 
@@ -43,10 +49,12 @@ class HistoryLogger:
         row = {"step": step, **validation, **self._scalars}
         self._rows.append({name: repr(value) for name, value in row.items()})
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        with self._path.open("w", newline="", encoding="utf-8") as file:
+        partial = self._path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows)
+        partial.replace(self._path)
 
     def close(self) -> None:
         pass
@@ -58,11 +66,53 @@ class HistoryLogger:
             return list(csv.DictReader(file))
 
 
+class StepLogger:
+    """One row for every step: total loss and gradient norm, with all digits, so that two runs can be compared.
+
+    Rows after ``start`` are dropped, as is a last row that was cut off.
+    """
+
+    COLUMNS = "step,loss,gradient_norm"
+
+    def __init__(self, path: Path, *, start: int) -> None:
+        kept = [
+            f"{step},{loss!r},{norm!r}" for step, (loss, norm) in read_steps(path).items() if step <= start
+        ]
+        partial = path.with_suffix(".partial")
+        partial.write_text("\n".join([self.COLUMNS, *kept, ""]), encoding="utf-8")
+        partial.replace(path)
+        self._file = path.open("a", buffering=1, encoding="utf-8")  # by lines: a killed run leaves whole rows
+
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        self._file.write(f"{step},{loss!r},{gradient_norm!r}\n")
+
+    def training(self, step: int, scalars: Mapping[str, float]) -> None:
+        pass
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_steps(path: Path) -> dict[int, tuple[float, float]]:
+    """Loss and gradient norm of each step in a file of `StepLogger`; empty if there is no such file."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")[1:-1]  # what follows the last line end was cut off
+    rows = (line.split(",") for line in lines)
+    return {int(step): (float(loss), float(norm)) for step, loss, norm in rows}
+
+
 class TensorBoardLogger:
     """Event files in a folder; a resumed run writes over the steps after ``start``."""
 
     def __init__(self, folder: Path, *, start: int) -> None:
         self._writer = SummaryWriter(folder, purge_step=start + 1 if start else None)
+
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        pass
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         self._write(step, "", scalars)
@@ -93,8 +143,11 @@ class ProgressLogger:
         self._task = self._bar.add_task("", total=stop, completed=start, loss="")
         self._bar.start()
 
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
+
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._bar.update(self._task, completed=step, loss=f"loss {scalars['loss/total']:.4f}")
+        pass
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         shown = [name for name in metrics if "@" in name]

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from dml.losses import Objective
 from dml.model import EmbeddingModel
 
-__all__ = ["constant", "freeze_batchnorm", "one_cycle", "parameter_groups"]
+__all__ = ["constant", "freeze_batchnorm", "one_cycle", "parameter_groups", "plateau"]
 
 
 def parameter_groups(
@@ -84,3 +84,17 @@ def constant(optimizer: Optimizer, *, total_steps: int) -> LRScheduler:
     """Leave the rates as they are."""
     del total_steps
     return LambdaLR(optimizer, lambda step: 1.0)
+
+
+def plateau(optimizer: Optimizer, *, total_steps: int, factor: float, patience: int) -> ReduceLROnPlateau:
+    """Multiply the rates by ``factor`` when the validation figure has not risen for more than ``patience`` validations.
+
+    Raises:
+        ValueError: a factor that does not lower the rates, or a negative patience.
+    """
+    del total_steps
+    if not 0 < factor < 1:
+        raise ValueError(f"scheduler.factor={factor}: the rates are multiplied by it; it lies in (0, 1)")
+    if patience < 0:
+        raise ValueError(f"scheduler.patience={patience}: a number of validations is 0 or more")
+    return ReduceLROnPlateau(optimizer, mode="max", factor=factor, patience=patience, threshold=0.0)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dml.distributed import barrier, gather_numbers, gather_rows, is_main
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
-from dml.randomness import torch_generator, torch_seed
+from dml.randomness import torch_generator
 from dml.training.checkpoint import load_checkpoint, save_checkpoint
+from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger
 from dml.training.optimization import freeze_batchnorm
@@ -36,14 +40,16 @@ class Trainer:
     """Steps, validation and checkpoints of one run.
 
     Checkpoints are ``last.pt`` (everything that is needed to go on; written at each validation and when the run is
-    asked to stop) and ``best.pt`` (model and objective at the best validation so far).
+    asked to stop) and ``best.pt`` (model and objective at the best validation so far). With several processes
+    each has its share of every batch, and the main one writes.
 
     Args:
         model, objective, optimizer, scheduler: the finished parts, on ``device``.
-        batches: gives the training batches of the steps from start to stop.
+        batches: gives the training batches of the steps from start to stop, the share of this process.
         validate: the metrics of the validation classes.
         folder: where the checkpoints lie.
         seed: the seed of the run.
+        record: what else is needed to repeat the run, plain values; it goes into ``last.pt``.
         max_steps: 0 only initialises and validates.
         eval_every, log_every: steps between validations, between logged scalars.
         gradient_clip: largest norm of the gradient of all parameters; None leaves it alone.
@@ -51,6 +57,9 @@ class Trainer:
         warmup_steps: steps in which the backbone gets no update.
         initialisation_batches: batches whose local features initialise the prototypes.
         select_by: the validation metric, larger is better, that chooses ``best.pt``.
+        patience: validations without a better figure that end the run; None never does.
+        ema: decay of a running mean of the weights, which is then validated and kept; None for the weights alone.
+        precision, micro_batch, compile: see `BatchGradient`.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class Trainer:
         folder: Path,
         seed: int,
         device: torch.device,
+        record: Mapping[str, Any],
         max_steps: int,
         eval_every: int,
         log_every: int,
@@ -73,87 +83,112 @@ class Trainer:
         warmup_steps: int,
         initialisation_batches: int,
         select_by: str,
+        patience: int | None,
+        ema: float | None,
+        precision: str,
+        micro_batch: int | None,
+        compile: bool,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
-        self.batches, self.validate, self.folder = batches, validate, folder
+        self.batches, self.validate, self.folder, self.record = batches, validate, folder, record
         self.seed, self.device = seed, device
         self.max_steps, self.eval_every, self.log_every = max_steps, eval_every, log_every
-        self.gradient_clip, self.frozen_batchnorm, self.warmup_steps = (
-            gradient_clip,
-            frozen_batchnorm,
-            warmup_steps,
+        self.gradient_clip, self.frozen_batchnorm = gradient_clip, frozen_batchnorm
+        self.warmup_steps, self.initialisation_batches = warmup_steps, initialisation_batches
+        self.select_by, self.patience = select_by, patience
+        self.gradient = BatchGradient(
+            model,
+            objective,
+            device=device,
+            seed=seed,
+            micro_batch=micro_batch,
+            precision=precision,
+            compile=compile,
         )
-        self.initialisation_batches, self.select_by = initialisation_batches, select_by
+        self.average = (
+            None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call]
+        )
         self.step, self.resumed = 0, False
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
     def fit(self, loggers: Sequence[Logger]) -> None:
-        """Train from the current step to the last.
+        """Train from the current step to the last, or until patience ends.
 
         Raises:
             NonFiniteLossError: a term of the loss is NaN or infinite; the last checkpoints stay as they are.
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
         """
         with StopRequest() as stop:
-            if not self.resumed:
-                self._initialise_prototypes()
-                self._validate(loggers)
-            self._train_mode()
-            for batch in self.batches(self.step, self.max_steps):
-                if stop.requested:
-                    self.save_last()
-                    raise Interrupted(
-                        f"stopped after step {self.step} of {self.max_steps} and saved; "
-                        f"go on with: python train.py resume={self.folder.parent}"
-                    )
-                self._step(batch, loggers)
+            self._fit(loggers, stop)
+        barrier()  # the checkpoints are there for every process
 
-    def _step(self, batch: Batch, loggers: Sequence[Logger]) -> None:
+    def _fit(self, loggers: Sequence[Logger], stop: StopRequest) -> None:
+        if not self.resumed:
+            self._initialise_prototypes()
+            self._validate(loggers)
+        self._train_mode()
+        if self._out_of_patience():
+            return
+        for batch in self.batches(self.step, self.max_steps):
+            sizes, stopping = gather_numbers(len(batch.labels), stop.requested).T.tolist()
+            if any(stopping):
+                self._save_last()
+                raise Interrupted(
+                    f"stopped after step {self.step} of {self.max_steps} and saved; "
+                    f"go on with: python train.py resume={self.folder.parent}"
+                )
+            self._step(batch, sizes, loggers)
+            if self._out_of_patience():
+                return
+
+    def _step(self, batch: Batch, sizes: list[int], loggers: Sequence[Logger]) -> None:
         """One update, and whatever is due after it."""
-        scalars = self._update(batch)
+        losses, pooled, gradient_norm, rates = self._update(batch, sizes)
         self.step += 1
+        _log(loggers, "step", self.step, losses.total.item(), gradient_norm.item())
         due = self.step % self.eval_every == 0 or self.step == self.max_steps
-        if self.step % self.log_every == 0 or due:
-            for logger in loggers:
-                logger.training(self.step, {name: float(value) for name, value in scalars().items()})
+        if loggers and (self.step % self.log_every == 0 or due):
+            terms = {f"loss/{name}": value.item() for name, value in losses.terms().items()}
+            spread = {name: value.item() for name, value in weight_statistics(pooled).items()}
+            scalars = {**terms, "gradient_norm": gradient_norm.item(), **rates, **spread}
+            _log(loggers, "training", self.step, scalars)
         if due:
             self._validate(loggers)
 
-    def _update(self, batch: Batch) -> Callable[[], dict[str, Tensor | float]]:
-        """One update; returns what to call for the scalars of the step, so that others cost nothing."""
-        images = batch.images.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        with torch_seed(self.seed, "dropout", self.step):
-            pooled = self.model(images)
-            losses = self.objective(pooled, labels)
-            self._check_finite(losses)
-            self.optimizer.zero_grad(set_to_none=True)
-            losses.total.backward()
+    def _update(self, batch: Batch, sizes: list[int]) -> tuple[Losses, Pooled, Tensor, dict[str, float]]:
+        """One update; returns what the step had to say."""
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, pooled, labels = self.gradient(batch, self.step, sizes)
         if self.step < self.warmup_steps:
             self._drop_gradients("backbone")
+        scaler = self.gradient.scaler
+        scaler.unscale_(self.optimizer)
         gradient_norm = self._clip_gradient()
-        if not torch.isfinite(gradient_norm):
-            raise NonFiniteLossError(self._not_finite("gradient norm", float(gradient_norm)))
+        self._check_finite(losses, gradient_norm)
         rates = self._learning_rates()
-        self.optimizer.step()
-        self.scheduler.step()
-        return lambda: {
-            **{f"loss/{name}": value.detach() for name, value in losses.terms().items()},
-            "gradient_norm": gradient_norm,
-            **rates,
-            **weight_statistics(pooled),
-        }
+        scale = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        skipped = scaler.get_scale() < scale  # the gradient overflowed in half precision
+        if not skipped and not isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step()
+        self.objective.remember(pooled, labels)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return losses, pooled, gradient_norm, rates
 
-    def _check_finite(self, losses: Losses) -> None:
-        if torch.isfinite(losses.total):
+    def _check_finite(self, losses: Losses, gradient_norm: Tensor) -> None:
+        """One look for both, since a GPU is waited for; an overflow in half precision only skips the step."""
+        values = torch.stack([losses.total.detach(), gradient_norm])
+        if self.gradient.scaler.is_enabled():
+            values = values[:1]
+        if values.isfinite().all():
             return
-        terms = {name: float(value.detach()) for name, value in losses.terms().items()}
-        term = next(name for name, value in terms.items() if not math.isfinite(value))
-        raise NonFiniteLossError(self._not_finite(f"{term} loss", terms[term]))
-
-    def _not_finite(self, what: str, value: float) -> str:
-        return (
-            f"at step {self.step + 1} the {what} is {value}: lower optimizer.lr or trainer.gradient_clip; "
+        terms = {f"{name} loss": value.item() for name, value in losses.terms().items()}
+        found = {**terms, "gradient norm": gradient_norm.item()}
+        what = next(name for name, value in found.items() if not math.isfinite(value))
+        raise NonFiniteLossError(
+            f"at step {self.step + 1} the {what} is {found[what]}: lower optimizer.lr or trainer.gradient_clip; "
             f"the checkpoints in {self.folder} are from before and stay as they are"
         )
 
@@ -184,36 +219,96 @@ class Trainer:
             return
         self.model.eval()
         batches: Iterable[Batch] = self.batches(0, self.initialisation_batches)
-        features = torch.cat([self.model.features(batch.images.to(self.device)) for batch in batches])
+        features = torch.cat([self._features(batch.images) for batch in batches])
         initialise(features, generator=torch_generator(self.seed, "prototypes"))
 
+    def _features(self, images: Tensor) -> Tensor:
+        """Local features of the images of all processes."""
+        sizes = gather_numbers(len(images))[:, 0].tolist()
+        return gather_rows(self.model.features(images.to(self.device)), sizes)
+
     def _validate(self, loggers: Sequence[Logger]) -> None:
-        metrics = self.validate(self.model)
+        metrics = self.validate(self._validated())
         if metrics[self.select_by] > self.best["value"]:
             self.best = {"step": self.step, "value": metrics[self.select_by]}
-            save_checkpoint(self.folder / "best.pt", self._weights())
-        for (
-            logger
-        ) in loggers:  # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
-            logger.evaluation(self.step, metrics)
-        self.save_last()
+            self._save("best.pt", self._weights(self._validated()))
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(metrics[self.select_by])
+        # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
+        _log(loggers, "evaluation", self.step, metrics)
+        self._save_last()
 
-    def save_last(self) -> None:
+    def _validated(self) -> EmbeddingModel:
+        """The running mean of the weights, once there is one."""
+        if self.average is None or not self.average.n_averaged:
+            return self.model
+        return cast(EmbeddingModel, self.average.module)
+
+    def _out_of_patience(self) -> bool:
+        waited = self.step - self.best["step"]
+        return self.patience is not None and waited >= self.patience * self.eval_every
+
+    def _save_last(self) -> None:
         """Write everything that is needed to go on from the current step."""
-        state = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
-        save_checkpoint(self.folder / "last.pt", {**self._weights(), **state, "best": self.best})
+        state = {name: getattr(self, name).state_dict() for name in ("optimizer", "scheduler")}
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        state["scaler"] = self.gradient.scaler.state_dict()
+        self._save(
+            "last.pt", {**self._weights(self.model), **state, "best": self.best, "record": dict(self.record)}
+        )
+
+    def _save(self, name: str, state: Mapping[str, Any]) -> None:
+        """A full disk costs the checkpoint, not the run: the one before stays, and training goes on."""
+        if not is_main():
+            return
+        try:
+            save_checkpoint(self.folder / name, state)
+        except OSError as error:
+            _warn_of_lost(f"{name} of step {self.step}", error)
 
     def resume(self) -> None:
-        """Go back to where ``last.pt`` was written; to the start, if the run ended before that."""
-        if not (self.folder / "last.pt").exists():
+        """Go back to where ``last.pt`` was written; to the start, if the run ended before that.
+
+        Raises:
+            ValueError: the checkpoint does not fit the parts, or its schedule has another length.
+        """
+        path = self.folder / "last.pt"
+        if not path.exists():
             return
-        state = load_checkpoint(self.folder / "last.pt")
+        state = load_checkpoint(path)
+        drawn_over = state["scheduler"].get("total_steps", self.max_steps)
+        if drawn_over != self.max_steps:
+            raise ValueError(
+                f"trainer.max_steps={self.max_steps}, but the schedule of this run was drawn over {drawn_over} steps: "
+                "start a new run for another length, or use scheduler=constant or plateau, which have none"
+            )
         for part in ("model", "objective", "optimizer", "scheduler"):
             getattr(self, part).load_state_dict(state[part])
+        if self.gradient.scaler.is_enabled() and state["scaler"]:
+            self.gradient.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and "average" in state:
+            self.average.load_state_dict(state["average"])
         self.step, self.best, self.resumed = state["step"], state["best"], True
 
-    def _weights(self) -> dict[str, Any]:
-        return {"step": self.step, "model": self.model.state_dict(), "objective": self.objective.state_dict()}
+    def _weights(self, model: EmbeddingModel) -> dict[str, Any]:
+        return {"step": self.step, "model": model.state_dict(), "objective": self.objective.state_dict()}
+
+
+def _log(loggers: Sequence[Logger], event: str, *values: Any) -> None:
+    for logger in loggers:
+        try:
+            getattr(logger, event)(*values)
+        except OSError as error:
+            _warn_of_lost(f"the log of step {values[0]}", error)
+
+
+def _warn_of_lost(what: str, error: OSError) -> None:
+    warnings.warn(
+        f"{what} could not be written ({error}); what was there before stays, and the run goes on: "
+        "make room on that disk",
+        stacklevel=3,
+    )
 
 
 def weight_statistics(pooled: Pooled) -> dict[str, Tensor]:

@@ -1,0 +1,68 @@
+"""Embeddings of past batches, as references for the pairs of the present one."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CrossBatchMemory"]
+
+
+class CrossBatchMemory(nn.Module):
+    """A ring of the last embeddings and their labels; the newest overwrite the oldest.
+
+    It holds what was remembered in earlier steps only, so no embedding meets itself, and no gradient reaches it.
+    Pointer, fill and step travel in the state dict.
+
+    Args:
+        capacity: rows.
+        embedding_dim: D.
+        start_step: so many steps nothing is remembered: embeddings drift fast at the start.
+
+    Raises:
+        ValueError: a capacity below 1, or a negative start.
+
+    Source: Wang, Zhang, Huang, Scott, "Cross-Batch Memory for Embedding Learning", CVPR 2020.
+    """
+
+    def __init__(self, capacity: int, embedding_dim: int, *, start_step: int) -> None:
+        super().__init__()
+        if capacity < 1:
+            raise ValueError(f"a memory of {capacity} embeddings is none: give memory.batches of at least 1")
+        if start_step < 0:
+            raise ValueError(f"memory.start_step={start_step}: give 0 or more steps")
+        self.register_buffer("ring_vectors", torch.zeros(capacity, embedding_dim))
+        self.register_buffer("ring_labels", torch.zeros(capacity, dtype=torch.int64))
+        self.start_step, self.pointer, self.fill, self.step = start_step, 0, 0, 0
+
+    @property
+    def vectors(self) -> Tensor:
+        """What is remembered, (fill, D)."""
+        return cast(Tensor, self.ring_vectors)[: self.fill]
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of what is remembered, (fill,)."""
+        return cast(Tensor, self.ring_labels)[: self.fill]
+
+    @torch.no_grad()
+    def remember(self, vectors: Tensor, labels: Tensor) -> None:
+        """Take in the batch of a step, (B, D) and (B,), after its backward pass."""
+        self.step += 1
+        if self.step <= self.start_step:
+            return
+        capacity = len(cast(Tensor, self.ring_labels))
+        vectors, labels = vectors[-capacity:], labels[-capacity:]
+        rows = (self.pointer + torch.arange(len(labels), device=labels.device)) % capacity
+        cast(Tensor, self.ring_vectors)[rows] = vectors.detach().to(cast(Tensor, self.ring_vectors))
+        cast(Tensor, self.ring_labels)[rows] = labels
+        self.pointer = (self.pointer + len(labels)) % capacity
+        self.fill = min(self.fill + len(labels), capacity)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"pointer": self.pointer, "fill": self.fill, "step": self.step}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.pointer, self.fill, self.step = state["pointer"], state["fill"], state["step"]

@@ -1,0 +1,116 @@
+"""The gradient of the loss of the whole batch, however the batch is shared out and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+
+from dml.distributed import gather_rows, rank, sum_gradients
+from dml.losses import Losses, Objective
+from dml.model import EmbeddingModel
+from dml.randomness import torch_seed
+from dml.training.dropout import draw_dropout_by_image
+from dml.types import Batch, Pooled
+
+__all__ = ["PRECISIONS", "BatchGradient"]
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class BatchGradient:
+    """Fills ``.grad`` of model and objective with the gradient of the loss of the global batch.
+
+    The loss sees the embeddings of all processes, in the order of the global batch. With micro-batches there are
+    two passes: all images are embedded without graph, the loss gives the gradient of each embedding, and the
+    images are embedded once more, a micro-batch at a time, to carry it on. Dropout and any other noise of the model
+    is a function of (seed, step, position), so it is the same in both passes and in every cut.
+
+    Args:
+        micro_batch: images in the model at a time; None for all that this process holds.
+        precision: a key of PRECISIONS, of the model; the objective stays in float32.
+        compile: run the model through torch.compile.
+        scaler: of the loss; switched off for all but fp16.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        objective: Objective,
+        *,
+        device: torch.device,
+        seed: int,
+        micro_batch: int | None,
+        precision: str,
+        compile: bool,
+    ) -> None:
+        self._model, self._objective = model, objective
+        self._device, self._seed, self._micro_batch = device, seed, micro_batch
+        self._precision = PRECISIONS[precision]
+        self._noise = draw_dropout_by_image(model, seed)
+        self._embed = torch.compile(model) if compile else model
+        self.scaler = GradScaler(device.type, enabled=precision == "fp16")
+
+    def __call__(self, batch: Batch, step: int, sizes: Sequence[int]) -> tuple[Losses, Pooled, Tensor]:
+        """Losses, pooled images and labels of the global batch; gradients are added to ``.grad``.
+
+        Args:
+            batch: the share of this process.
+            step: the number of the step, from 0.
+            sizes: the number of images of each process.
+        """
+        start = sum(sizes[: rank()])
+        cuts = self._cuts(len(batch.labels))
+        if len(cuts) == 1:
+            given = self._pool(batch.images, cuts[0], step, start)
+        else:
+            with torch.no_grad():
+                parts = [self._pool(batch.images, cut, step, start) for cut in cuts]
+            given = _map(lambda *rows: torch.cat(rows).requires_grad_(), *parts)
+        everyone = _map(lambda rows: gather_rows(rows, sizes), given)
+        labels = gather_rows(batch.labels.to(self._device, non_blocking=True), sizes)
+        with torch_seed(self._seed, "objective", step):
+            losses = self._objective(everyone, labels)
+        self.scaler.scale(losses.total).backward()
+        if len(cuts) > 1:
+            for cut in cuts:
+                self._carry_on(self._pool(batch.images, cut, step, start), given, cut)
+        sum_gradients(parts=self._model, replicas=self._objective)
+        return losses, everyone, labels
+
+    def _cuts(self, count: int) -> list[slice]:
+        size = min(self._micro_batch or count, count)
+        return [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+    def _pool(self, images: Tensor, cut: slice, step: int, start: int) -> Pooled:
+        self._noise.at(step, range(start + cut.start, start + cut.stop))
+        with torch_seed(self._seed, "model", step, start + cut.start), self._autocast():
+            pooled: Pooled = self._embed(images[cut].to(self._device, non_blocking=True))
+        return pooled
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """A context for each pass: its cache must not carry casts without graph into the pass with graph."""
+        if self._precision is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._precision)
+
+    def _carry_on(self, pooled: Pooled, given: Pooled, cut: slice) -> None:
+        """Back-propagate what the loss said about the images of a micro-batch."""
+        reached = [(again, leaf.grad[cut]) for again, leaf in _pairs(pooled, given) if leaf.grad is not None]
+        torch.autograd.backward([again for again, _ in reached], [gradient for _, gradient in reached])
+
+
+def _map(function: Callable[..., Tensor], *pooled: Pooled) -> Pooled:
+    """Apply to vectors, attributes and weights, those that there are."""
+    vectors, attributes, weights = (
+        None if fields[0] is None else function(*fields) for fields in zip(*pooled, strict=True)
+    )
+    assert vectors is not None
+    return Pooled(vectors, attributes, weights)
+
+
+def _pairs(one: Pooled, other: Pooled) -> list[tuple[Tensor, Tensor]]:
+    return [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]

@@ -1,0 +1,26 @@
+"""Images of noise and a trainer on them, for what needs no real data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dml.assembly import build_evaluator, build_model, build_objective, build_trainer
+from dml.config import TrainConfig
+from dml.data import Records, Splits
+from dml.training import Trainer
+
+
+def noise(classes: int, images: int) -> Records:
+    count = classes * images
+    pixels = np.random.default_rng(classes).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = np.repeat(np.arange(classes), images)
+    names = tuple(f"{classes}-{i}" for i in range(classes))
+    return Records(pixels, np.arange(count), labels, names, tuple(f"{i}.png" for i in range(count)))
+
+
+def assemble(cfg: TrainConfig, folder: Path) -> Trainer:
+    data = Splits(noise(12, 5), noise(6, 4), noise(7, 4))
+    objective = build_objective(cfg, data.train)
+    return build_trainer(cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), folder)

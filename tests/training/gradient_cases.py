@@ -1,0 +1,62 @@
+"""Gradients of a training step, by role of the parameters, for each case: run by torchrun from test_execution.py.
+
+    torchrun --nproc-per-node W tests/training/gradient_cases.py FILE
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from dml.config import register_schema
+from dml.distributed import gather_numbers, is_main, process_group
+from dml.training import Trainer
+from tests.noise import assemble
+
+ROOT = Path(__file__).parents[2]
+MEMORY = ("memory.batches=3", "memory.start_step=1")
+LOSSES = ("contrastive", "triplet", "multi_similarity", "proxy_anchor")
+CASES: dict[str, tuple[str, ...]] = {
+    **{loss: (f"loss={loss}", "zero_shot.weight=0") for loss in LOSSES},
+    **{f"{loss} + zero-shot": (f"loss={loss}",) for loss in LOSSES},
+    **{f"{loss} + memory + zero-shot": (f"loss={loss}", *MEMORY) for loss in LOSSES[:3]},
+}
+BATCH = ("sampler.classes_per_batch=5", "sampler.images_per_class=4")  # 20 images: 3 processes get 6, 7 and 7
+STEPS = 3
+
+
+def gradients(*overrides: str) -> dict[str, Tensor]:
+    """The gradient of the third step by role, after two steps of filling the memory."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", ["debug=smoke", *BATCH, *overrides])
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = assemble(cfg, Path(folder))
+        trainer._initialise_prototypes()
+        trainer._train_mode()
+        for step, batch in enumerate(trainer.batches(0, STEPS)):
+            trainer.optimizer.zero_grad()
+            _, pooled, labels = trainer.gradient(batch, step, gather_numbers(len(batch.labels))[:, 0].tolist())
+            trainer.objective.remember(pooled, labels)
+    return by_role(trainer)
+
+
+def by_role(trainer: Trainer) -> dict[str, Tensor]:
+    groups = {
+        group["name"]: [p.grad.flatten() for p in group["params"] if p.grad is not None]
+        for group in trainer.optimizer.param_groups
+    }
+    return {role: torch.cat(parts) for role, parts in groups.items() if parts}
+
+
+if __name__ == "__main__":
+    register_schema()
+    with process_group():
+        found = {name: gradients(*overrides) for name, overrides in CASES.items()}
+        found["micro-batches of 4"] = gradients(*CASES["contrastive + memory + zero-shot"], "trainer.micro_batch=4")
+        if is_main():
+            torch.save(found, sys.argv[1])
