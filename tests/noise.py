@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from dml.assembly import build_evaluator, build_model, build_objective, build_trainer
+from dml.backbones import Tiny
 from dml.config import TrainConfig
 from dml.data import Records, Splits
 from dml.training import Trainer
+
+
+class TinyWithDropout(Tiny):
+    """A backbone whose gradient depends on what dropout drew."""
+
+    def __init__(self, *, out_channels: int) -> None:
+        super().__init__(out_channels=out_channels)
+        self.layers.append(nn.Dropout2d(0.3))
 
 
 def noise(classes: int, images: int) -> Records:
@@ -20,7 +30,11 @@ def noise(classes: int, images: int) -> Records:
     return Records(pixels, np.arange(count), labels, names, tuple(f"{i}.png" for i in range(count)))
 
 
+def noise_splits() -> Splits:
+    return Splits(noise(12, 5), noise(6, 4), noise(7, 4))
+
+
 def assemble(cfg: TrainConfig, folder: Path) -> Trainer:
-    data = Splits(noise(12, 5), noise(6, 4), noise(7, 4))
+    data = noise_splits()
     objective = build_objective(cfg, data.train)
     return build_trainer(cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), folder)

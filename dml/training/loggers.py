@@ -47,6 +47,7 @@ class HistoryLogger:
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         validation = {f"val/{name}": value for name, value in metrics.items()}
         row = {"step": step, **validation, **self._scalars}
+        self._rows = [earlier for earlier in self._rows if int(earlier["step"]) < step]
         self._rows.append({name: repr(value) for name, value in row.items()})
         columns = list(dict.fromkeys(name for row in self._rows for name in row))
         partial = self._path.with_suffix(".partial")

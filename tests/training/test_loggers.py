@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dml.training import HistoryLogger, ProgressLogger, TensorBoardLogger
+from dml.training import HistoryLogger, ProgressLogger, StepLogger, TensorBoardLogger, read_steps
 
 METRICS = {"recall@1": 0.5, "recall@2": 0.75, "r_precision": 0.3, "map@r": 0.25, "queries": 10}
 
@@ -37,6 +37,31 @@ def test_history_of_a_resumed_run_is_that_of_one_run(tmp_path: Path) -> None:
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+def test_history_of_a_run_killed_before_its_first_checkpoint_has_each_row_once(tmp_path: Path) -> None:
+    write_history(tmp_path / "whole.csv", 0, [0, 5])
+    write_history(tmp_path / "parts.csv", 0, [0])
+    write_history(tmp_path / "parts.csv", 0, [0, 5])
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_steps_of_a_resumed_run_are_those_of_one_run_with_all_digits(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    for start, steps in ((0, [1, 2, 3]), (2, [3, 4])):
+        logger = StepLogger(path, start=start)
+        for step in steps:
+            logger.step(step, loss=step / 3, gradient_norm=step / 7)
+        logger.close()
+    assert read_steps(path) == {step: (step / 3, step / 7) for step in (1, 2, 3, 4)}
+
+
+def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "steps.csv"
+    path.write_text("step,loss,gradient_norm\n1,0.5,2.0\n2,0.25,1")
+    assert read_steps(path) == {1: (0.5, 2.0)}
+    StepLogger(path, start=5).close()
+    assert path.read_text() == "step,loss,gradient_norm\n1,0.5,2.0\n"
+
+
 def test_tensorboard_files_hold_the_scalars(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, start=0)
     logger.training(1, {"loss/total": 2.0})
@@ -50,7 +75,7 @@ def test_tensorboard_files_hold_the_scalars(tmp_path: Path) -> None:
 def test_progress_shows_each_validation() -> None:
     output = io.StringIO()
     logger = ProgressLogger(Console(file=output, width=120), start=0, stop=10)
-    logger.training(5, {"loss/total": 0.125})
+    logger.step(5, loss=0.125, gradient_norm=1.0)
     logger.evaluation(5, METRICS)
     logger.close()
     assert "recall@1 50.00%" in output.getvalue() and "map@r 25.00%" in output.getvalue()

@@ -1,3 +1,5 @@
+import resource
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +131,146 @@ def test_the_best_checkpoint_is_the_first_with_the_largest_figure(
     trainer.fit([])
     assert trainer.best == {"step": 1, "value": 0.3}
     assert torch.load(tmp_path / "best.pt", weights_only=True)["step"] == 1
+
+
+def test_patience_ends_the_run_after_so_many_validations_without_a_better_figure(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.eval_every=1", "trainer.patience=2"), tmp_path)
+    values = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9])
+    trainer.validate = lambda model: {"map@r": next(values)}
+    trainer.fit([])
+    assert trainer.step == 3 and trainer.best == {"step": 1, "value": 0.3}
+    resumed = assemble(compose_smoke("trainer.eval_every=1", "trainer.patience=2"), tmp_path)
+    resumed.resume()
+    resumed.fit([])
+    assert resumed.step == 3
+
+
+def test_rates_fall_when_the_figure_stays(compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
+    overrides = ["trainer.eval_every=1", "scheduler=plateau", "scheduler.patience=1", "scheduler.factor=0.5"]
+    trainer = assemble(compose_smoke(*overrides), tmp_path)
+    rate = trainer.optimizer.param_groups[0]["lr"]
+    values = iter([0.1, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2])  # waits for one validation, lowers at the second
+    trainer.validate = lambda model: {"map@r": next(values)}
+    trainer.fit([])
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(rate / 4)
+
+
+def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(
+        compose_smoke("trainer.ema=0.75", "trainer.eval_every=1", "trainer.max_steps=4"), tmp_path
+    )
+    trainer._initialise_prototypes = lambda: None
+    validated, weights = [], []
+    weight = trainer.model.projection.weight
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        validated.append(model.projection.weight.detach().clone())
+        weights.append(weight.detach().clone())
+        return {"map@r": len(validated)}
+
+    trainer.validate = validate
+    trainer.fit([])
+    mean = weights[1]
+    assert validated[0].equal(weights[0]) and validated[1].equal(weights[1])
+    for step in (2, 3, 4):
+        mean = 0.75 * mean + 0.25 * weights[step]
+        torch.testing.assert_close(validated[step], mean)
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)["model"]["projection.weight"]
+    assert kept.equal(validated[4]) and not kept.equal(weights[4])
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.eval_every=1", "trainer.max_steps=4"), tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rooms = iter(
+        [limits[0], 5_000, 5_000, limits[0], limits[0]]
+    )  # bytes that a file may have at each validation
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (next(rooms), limits[1]))
+        return {"map@r": -trainer.step}
+
+    trainer.validate, kept = validate, []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            trainer.fit(
+                [Watcher(lambda: kept.append(torch.load(tmp_path / "last.pt", weights_only=True)["step"]))]
+            )
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    messages = [str(warning.message) for warning in said]
+    assert [m.split(" could")[0] for m in messages] == ["last.pt of step 1", "last.pt of step 2"]
+    assert all("File too large" in m and "make room" in m for m in messages)
+    assert kept == [0, 0, 0, 3] and torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
+
+
+class Watcher:
+    """A logger that looks at the start of each step."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look = look
+
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        self.look()
+
+    def training(self, step: int, scalars: object) -> None:
+        pass
+
+    def evaluation(self, step: int, metrics: object) -> None:
+        pass
+
+
+def test_a_log_that_cannot_be_written_is_named_and_the_run_goes_on(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    def full() -> None:
+        raise OSError("no space left on device")
+
+    trainer = assemble(compose_smoke("trainer.max_steps=2"), tmp_path)
+    with pytest.warns(UserWarning, match=r"the log of step \d could not be written \(no space left"):
+        trainer.fit([Watcher(full)])
+    assert trainer.step == 2
+
+
+def test_a_one_cycle_run_cannot_be_resumed_over_another_length(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    assemble(compose_smoke(), tmp_path).fit([])
+    longer = assemble(compose_smoke("trainer.max_steps=9"), tmp_path)
+    with pytest.raises(ValueError, match=r"max_steps=9.*drawn over 6 steps"):
+        longer.resume()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_resumes(
+    precision: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke(f"trainer.precision={precision}"), tmp_path)
+    trainer.fit([])
+    again = assemble(compose_smoke(f"trainer.precision={precision}"), tmp_path)
+    again.resume()
+    assert again.gradient.scaler.state_dict() == trainer.gradient.scaler.state_dict()
+
+
+def test_a_gradient_that_overflows_in_half_precision_skips_the_step_and_lowers_the_scale(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.precision=fp16", "trainer.max_steps=1"), tmp_path)
+    trainer.gradient.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    before = {
+        name: p.detach().clone() for name, p in trainer.model.named_parameters() if "prototypes" not in name
+    }
+    trainer.fit([])
+    assert all(p.equal(before[name]) for name, p in trainer.model.named_parameters() if name in before)
+    assert trainer.gradient.scaler.get_scale() == 2.0**126 and trainer.scheduler.last_epoch == 0
 
 
 def test_weight_statistics_know_the_extremes() -> None:

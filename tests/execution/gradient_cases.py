@@ -1,6 +1,6 @@
-"""Gradients of a training step, by role of the parameters, for each case: run by torchrun from test_execution.py.
+"""Gradients of a training step, by role of the parameters, for each case: run by torchrun from test_processes.py.
 
-    torchrun --nproc-per-node W tests/training/gradient_cases.py FILE
+torchrun --nproc-per-node W tests/execution/gradient_cases.py FILE
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def gradients(*overrides: str) -> dict[str, Tensor]:
         trainer._train_mode()
         for step, batch in enumerate(trainer.batches(0, STEPS)):
             trainer.optimizer.zero_grad()
-            _, pooled, labels = trainer.gradient(batch, step, gather_numbers(len(batch.labels))[:, 0].tolist())
+            _, pooled, labels = trainer.gradient(
+                batch, step, gather_numbers(len(batch.labels))[:, 0].tolist()
+            )
             trainer.objective.remember(pooled, labels)
     return by_role(trainer)
 
@@ -57,6 +59,8 @@ if __name__ == "__main__":
     register_schema()
     with process_group():
         found = {name: gradients(*overrides) for name, overrides in CASES.items()}
-        found["micro-batches of 4"] = gradients(*CASES["contrastive + memory + zero-shot"], "trainer.micro_batch=4")
+        found["micro-batches of 4"] = gradients(
+            *CASES["contrastive + memory + zero-shot"], "trainer.micro_batch=4"
+        )
         if is_main():
             torch.save(found, sys.argv[1])

@@ -1,0 +1,69 @@
+"""Runs that are killed, from inside or outside: the child processes of test_kills.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing import set_start_method
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from hydra import compose, initialize_config_dir
+
+import train
+from dml.config import register_schema
+from dml.training import save_checkpoint, trainer
+from tests.noise import noise_splits
+
+ROOT = Path(__file__).parents[2]
+PHASES = ("half written", "not yet renamed", "just renamed")
+
+
+def run(folder: str, overrides: list[str], kill_at: tuple[int, str] | None) -> None:
+    """Train in a folder, going on where it stands; with ``kill_at``, die at that checkpoint, in that phase."""
+    set_start_method("fork", force=True)  # of data workers: else they would be children of the fork server
+    torch.set_num_threads(1)
+    with open(os.devnull, "w") as quiet:
+        os.dup2(quiet.fileno(), 1)
+    if kill_at is not None:
+        die_while_saving(*kill_at)
+    train.build_data = lambda cfg: noise_splits()
+    register_schema()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", ["resume=auto", *overrides])
+    train.train(cfg, Path(folder))
+
+
+def die_while_saving(at: int, phase: str) -> None:
+    writes = 0
+
+    def dying(path: Path, state: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes < at:
+            return save_checkpoint(path, state)
+        if phase == "just renamed":
+            save_checkpoint(path, state)
+            die()
+        os.fsync = die_of_fsync if phase == "not yet renamed" else os.fsync
+        if phase == "half written":
+            torch.save = half_of
+        save_checkpoint(path, state)
+
+    trainer.save_checkpoint = dying
+
+
+def half_of(state: Any, file: Any) -> NoReturn:
+    file.write(b"PK" * 10_000)
+    file.flush()
+    die()
+
+
+def die_of_fsync(number: int) -> NoReturn:
+    die()
+
+
+def die(*_: Any) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")

@@ -1,0 +1,147 @@
+"""The numbers of a run do not depend on the number of processes that share it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dml.config import TrainConfig
+from dml.runs import load_metrics
+from dml.training import read_steps
+from tests.execution.gradient_cases import CASES, gradients
+from train import train
+
+ROOT = Path(__file__).parents[2]
+Compose = Callable[..., TrainConfig]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+LONGER = ("debug=smoke", "trainer.max_steps=50", "trainer.eval_every=25")
+
+
+def torchrun(processes: int, *command: str) -> subprocess.Popen[str]:
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc-per-node={processes}",
+        "--standalone",
+    ]
+    return subprocess.Popen(
+        [*launcher, *command],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, dict[str, Tensor]]:
+    return {name: gradients(*overrides) for name, overrides in CASES.items()}
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_gradient_is_that_of_one_process(
+    processes: int, alone: dict[str, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    finish(torchrun(processes, "tests/execution/gradient_cases.py", str(tmp_path / "gradients.pt")))
+    shared = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    cut = shared.pop("micro-batches of 4")
+    assert set(shared) == set(alone)
+    expected = {**alone, "micro-batches of 4": alone["contrastive + memory + zero-shot"]}
+    for case, roles in {**shared, "micro-batches of 4": cut}.items():
+        assert set(roles) == set(expected[case])
+        for role, gradient in roles.items():
+            agree(gradient, expected[case][role])
+
+
+def agree(gradient: Tensor, expected: Tensor) -> None:
+    a, b = gradient.double(), expected.double()
+    assert b.norm() > 0
+    assert (a.norm() / b.norm()).item() == pytest.approx(1, abs=1e-5)
+    assert torch.cosine_similarity(a, b, dim=0) > 0.99999
+
+
+@pytest.fixture(scope="module")
+def run_alone(compose_config: Compose, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    train(compose_config(*LONGER), folder)
+    return folder
+
+
+def same_figures(folder: Path, expected: Path) -> None:
+    for split, values in load_metrics(expected).items():
+        assert load_metrics(folder)[split] == pytest.approx(values, abs=1e-4)
+
+
+def test_a_run_of_two_processes_ends_as_that_of_one_and_the_main_one_alone_writes(
+    run_alone: Path, tmp_path: Path
+) -> None:
+    output = finish(torchrun(2, "train.py", *LONGER, f"paths.runs={tmp_path}"))
+    (folder,) = tmp_path.iterdir()
+    same_figures(folder, run_alone)
+    assert output.count("run folder:") == 1
+    assert {p.name for p in folder.iterdir()} == {p.name for p in run_alone.iterdir()}
+    assert json.loads((folder / "environment.json").read_text())["processes"] == 2
+    with (
+        np.load(folder / "test_embeddings.npz") as ours,
+        np.load(run_alone / "test_embeddings.npz") as theirs,
+    ):
+        np.testing.assert_allclose(ours["vectors"], theirs["vectors"], atol=1e-3)
+        assert ours["files"].tolist() == theirs["files"].tolist()
+
+
+def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_from_the_last_checkpoint(
+    run_alone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = torchrun(2, "train.py", *LONGER, f"hydra.run.dir={folder}")
+    while len(read_steps(folder / "steps.csv")) < 30 and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(second_process(process.pid), signal.SIGKILL)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode != 0 and "Signal 9 (SIGKILL)" in output, output
+    assert not (folder / "metrics.json").exists()
+    resume = [sys.executable, "train.py", f"resume={folder}"]
+    subprocess.run(resume, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    same_figures(folder, run_alone)
+    assert list(read_steps(folder / "steps.csv")) == list(range(1, 51))
+
+
+def second_process(launcher: int) -> int:
+    """The worker with RANK=1 below a torchrun."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return next(int(c) for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["sampler.classes_per_batch=1", "sampler.images_per_class=1", "zero_shot.weight=0"],
+            "cannot be shared by 2",
+        ),
+        (["trainer.frozen_batchnorm=false"], "BatchNorm would take its statistics from parts of the batch"),
+    ],
+)
+def test_what_would_change_the_numbers_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+    process = torchrun(2, "train.py", "debug=smoke", f"paths.runs={tmp_path}", *arguments)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode != 0 and message in output and "Error executing" not in output, output
