@@ -110,16 +110,24 @@ def _build_memory(cfg: TrainConfig, metric: torch.nn.Module, train: Records) -> 
         return None
     if options.batches < 0:
         raise ConfigError(f"memory.batches={options.batches} must be 0 or more; 0 switches the memory off")
-    vectors, labels = torch.eye(4, cfg.embedding_dim), torch.tensor([0, 0, 1, 1])
-    try:
-        metric(vectors, labels, ref_emb=vectors, ref_labels=labels)
-    except (TypeError, ValueError) as error:
+    if not _compares_with_references(metric, cfg.embedding_dim):
         raise ConfigError(
-            f"memory.batches={options.batches}: {cfg.loss['_target_']} compares no pairs with a memory ({error}); "
+            f"memory.batches={options.batches}: {cfg.loss['_target_']} compares no pairs with a memory; "
             "choose a pair loss such as contrastive, triplet or multi_similarity, or memory.batches=0"
-        ) from error
+        )
     batch_size = len(_build_sampler(cfg, train).batch(0))
     return CrossBatchMemory(options.batches * batch_size, cfg.embedding_dim, start_step=options.start_step)
+
+
+def _compares_with_references(metric: torch.nn.Module, embedding_dim: int) -> bool:
+    """Whether a loss takes references and they matter: some losses refuse them, others pass them over."""
+    vectors, labels = torch.eye(4, embedding_dim), torch.tensor([0, 0, 1, 1])
+    past = labels.clone()  # the same tensor would mean: the batch with itself
+    try:
+        near, far = (metric(vectors, labels, ref_emb=sign * vectors, ref_labels=past) for sign in (1, -1))
+    except (TypeError, ValueError):
+        return False
+    return not bool(near == far)
 
 
 def _build_sampler(cfg: TrainConfig, train: Records) -> Sampler:

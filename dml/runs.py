@@ -17,8 +17,9 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
@@ -27,18 +28,34 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.assembly import build_data, build_evaluator, build_model, choose_device
+from dml.assembly import (
+    build_data,
+    build_evaluator,
+    build_model,
+    build_objective,
+    build_trainer,
+    choose_device,
+)
 from dml.config import ConfigError, TrainConfig, check_config, config_differences, load_config, to_plain
 from dml.data import Records
 from dml.distributed import broadcast, is_main
 from dml.environment import describe_environment
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
-from dml.training import load_checkpoint
+from dml.training import StepLogger, load_checkpoint, read_steps
 
-__all__ = ["evaluate_run", "finish_run", "load_metrics", "load_model", "open_run", "start_run"]
+__all__ = [
+    "Verification",
+    "evaluate_run",
+    "finish_run",
+    "load_metrics",
+    "load_model",
+    "open_run",
+    "repeat_steps",
+    "start_run",
+]
 
-_locks: dict[Path, IO[str]] = {}  # held until the process ends; a killed process gives them back
+_locks: dict[Path, IO[str]] = {}  # of runs under way; a process that is killed gives them back
 
 
 class OpenedRun(NamedTuple):
@@ -168,6 +185,12 @@ def _lock(folder: Path) -> bool:
     return True
 
 
+def _unlock(folder: Path) -> None:
+    if (file := _locks.pop(folder.resolve(), None)) is not None:
+        (folder / ".lock").unlink(missing_ok=True)
+        file.close()
+
+
 def start_run(cfg: TrainConfig, folder: Path) -> None:
     """Claim the folder, and write the environment and the configuration.
 
@@ -209,6 +232,7 @@ def finish_run(
         )
     path.with_suffix(".partial").replace(path)
     _write_json(folder / "metrics.json", {split: dict(values) for split, values in metrics.items()})
+    _unlock(folder)
 
 
 def load_model(
@@ -261,6 +285,52 @@ def evaluate_run(
     evaluator = build_evaluator(cfg, splits)
     model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
     return {"val": evaluator(model, splits.val).metrics, "test": evaluator(model, splits.test).metrics}
+
+
+class Verification(NamedTuple):
+    """steps: recorded and repeated (loss, gradient norm) of each; environment: what differs, then and now."""
+
+    steps: dict[int, tuple[tuple[float, float], tuple[float, float]]]
+    environment: dict[str, tuple[Any, Any]]
+
+
+def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> Verification:
+    """Train the first steps of a run once more, from its configuration alone.
+
+    Args:
+        folder: a run folder; nothing in it is changed.
+        steps: how many, at most as many as the run has.
+        data: where the data sets lie now; None where they lay in training.
+
+    Raises:
+        FileNotFoundError: the run or its data set is not there, or it has recorded no step.
+        ValueError: fewer than one step asked for.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: give at least 1")
+    folder = Path(folder)
+    cfg = load_config(folder / "config.yaml")
+    recorded = {step: row for step, row in read_steps(folder / "steps.csv").items() if step <= steps}
+    if not recorded:
+        raise FileNotFoundError(
+            f"{folder / 'steps.csv'} has no step to compare with: the run has not trained"
+        )
+    if data is not None:
+        _move_data(cfg, data)
+    then = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    with TemporaryDirectory() as scratch:
+        splits = build_data(cfg)
+        model, objective = build_model(cfg), build_objective(cfg, splits.train)
+        evaluator = build_evaluator(cfg, splits)
+        trainer = build_trainer(cfg, model, objective, splits, evaluator, Path(scratch))
+        with closing(StepLogger(Path(scratch) / "steps.csv", start=0)) as logger:
+            trainer.fit([logger], until=max(recorded))
+        repeated = read_steps(Path(scratch) / "steps.csv")
+    now = describe_environment(seed=cfg.seed, device=trainer.device)
+    return Verification(
+        {step: (recorded[step], repeated[step]) for step in recorded},
+        {key: (then.get(key), now[key]) for key in now if key != "command" and then.get(key) != now[key]},
+    )
 
 
 def _move_data(cfg: TrainConfig, data: str) -> None:

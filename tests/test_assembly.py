@@ -42,6 +42,11 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("scheduler.warmup=1.5", "scheduler.warmup=1.5"),
         ("trainer.device=meta", "accepted: auto, cpu"),
         ("sampler.classes_per_batch=1", "at least two classes in a batch"),
+        ("trainer.patience=0", "patience=0 must be at least 1; null switches it off"),
+        ("trainer.micro_batch=0", "micro_batch=0 must be at least 1; null"),
+        ("trainer.ema=1.5", r"ema=1.5 must lie in \(0, 1\)"),
+        ("trainer.precision=fp8", "accepted: fp32, bf16, fp16"),
+        ("memory.batches=-1", "memory.batches=-1 must be 0 or more"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_written(
@@ -50,6 +55,23 @@ def test_wrong_input_is_refused_before_anything_is_written(
     with pytest.raises((ValueError, OSError), match=message):
         train(compose_smoke(override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_memory_for_a_loss_without_pairs_is_refused(compose_smoke: Compose, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"memory.batches=2: .*ProxyAnchorLoss compares no pairs with a memory"
+    ):
+        train(compose_smoke("loss=proxy_anchor", "memory.batches=2"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"), [("scheduler.factor=2", "factor=2"), ("scheduler.patience=-1", "patience=-1")]
+)
+def test_a_plateau_out_of_range_is_refused(
+    override: str, message: str, compose_smoke: Compose, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(compose_smoke("scheduler=plateau", override), tmp_path / "run")
 
 
 def test_gap_and_gsp_start_from_the_same_weights(compose_smoke: Compose) -> None:

@@ -10,7 +10,13 @@ from dml.reporting.results import (
     paired_difference,
 )
 from dml.reporting.tables import comparison_rows, markdown_table, terminal_table
-from dml.reporting.terminal import metrics_table, print_evaluation, print_results, readable_errors
+from dml.reporting.terminal import (
+    metrics_table,
+    print_evaluation,
+    print_results,
+    print_verification,
+    readable_errors,
+)
 
 __all__ = [
     "Estimate",
@@ -25,6 +31,7 @@ __all__ = [
     "paired_difference",
     "print_evaluation",
     "print_results",
+    "print_verification",
     "readable_errors",
     "terminal_table",
 ]

@@ -17,10 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
-from dml.runs import load_metrics
+from dml.runs import Verification, load_metrics
 from dml.training import Interrupted, NonFiniteLossError
 
-__all__ = ["metrics_table", "print_evaluation", "print_results", "readable_errors"]
+__all__ = [
+    "metrics_table",
+    "print_evaluation",
+    "print_results",
+    "print_verification",
+    "readable_errors",
+]
 
 USER_ERRORS = (ValueError, OSError, NonFiniteLossError, OmegaConfBaseException, zipfile.BadZipFile)
 P = ParamSpec("P")
@@ -57,6 +63,33 @@ def print_evaluation(
     verdict = "\n".join(differences) or f"equal to {Path(folder) / 'metrics.json'} to the last digit"
     console.print(verdict, soft_wrap=True, markup=False)
     return not differences
+
+
+def print_verification(verification: Verification) -> bool:
+    """Print whether repeated steps are identical to the recorded ones, else where they part and what may be why.
+
+    Returns whether they are.
+    """
+    console = Console()
+    different = [step for step, (then, now) in verification.steps.items() if then != now]
+    if not different:
+        console.print(
+            f"identical: loss and gradient norm of {len(verification.steps)} steps, to the last bit"
+        )
+        return True
+    (loss, norm), (loss_now, norm_now) = verification.steps[different[0]]
+    lines = [
+        f"different from step {different[0]} on, {len(different)} of {len(verification.steps)} steps:",
+        f"  loss          {loss!r} recorded, {loss_now!r} now",
+        f"  gradient norm {norm!r} recorded, {norm_now!r} now",
+        *(f"  {key}: {then} then, {now} now" for key, (then, now) in verification.environment.items()),
+    ]
+    if not verification.environment:
+        lines.append(
+            "  the environment is the same: on a GPU try trainer.deterministic=true, else this is a defect"
+        )
+    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+    return False
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:

@@ -111,25 +111,28 @@ class Trainer:
         self.step, self.resumed = 0, False
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
-    def fit(self, loggers: Sequence[Logger]) -> None:
+    def fit(self, loggers: Sequence[Logger], *, until: int | None = None) -> None:
         """Train from the current step to the last, or until patience ends.
+
+        Args:
+            until: leave the run after this step, as if it had been interrupted there; None goes to its end.
 
         Raises:
             NonFiniteLossError: a term of the loss is NaN or infinite; the last checkpoints stay as they are.
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
         """
         with StopRequest() as stop:
-            self._fit(loggers, stop)
+            self._fit(loggers, stop, self.max_steps if until is None else min(until, self.max_steps))
         barrier()  # the checkpoints are there for every process
 
-    def _fit(self, loggers: Sequence[Logger], stop: StopRequest) -> None:
+    def _fit(self, loggers: Sequence[Logger], stop: StopRequest, until: int) -> None:
         if not self.resumed:
             self._initialise_prototypes()
             self._validate(loggers)
         self._train_mode()
         if self._out_of_patience():
             return
-        for batch in self.batches(self.step, self.max_steps):
+        for batch in self.batches(self.step, until):
             sizes, stopping = gather_numbers(len(batch.labels), stop.requested).T.tolist()
             if any(stopping):
                 self._save_last()

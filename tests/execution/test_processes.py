@@ -20,6 +20,7 @@ from dml.config import TrainConfig
 from dml.runs import load_metrics
 from dml.training import read_steps
 from tests.execution.gradient_cases import CASES, gradients
+from tests.noise import assemble
 from train import train
 
 ROOT = Path(__file__).parents[2]
@@ -135,13 +136,19 @@ def second_process(launcher: int) -> int:
     ("arguments", "message"),
     [
         (
-            ["sampler.classes_per_batch=1", "sampler.images_per_class=1", "zero_shot.weight=0"],
-            "cannot be shared by 2",
+            ["sampler.classes_per_batch=2", "sampler.images_per_class=1"],
+            "2 images cannot be shared by 3 processes",
         ),
         (["trainer.frozen_batchnorm=false"], "BatchNorm would take its statistics from parts of the batch"),
     ],
 )
-def test_what_would_change_the_numbers_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
-    process = torchrun(2, "train.py", "debug=smoke", f"paths.runs={tmp_path}", *arguments)
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode != 0 and message in output and "Error executing" not in output, output
+def test_what_would_change_the_numbers_is_refused(
+    arguments: list[str],
+    message: str,
+    compose_smoke: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dml.assembly.world_size", lambda: 3)
+    with pytest.raises(ValueError, match=message):
+        assemble(compose_smoke(*arguments), tmp_path)

@@ -1,0 +1,36 @@
+"""Repeat the first steps of a run and say whether they are identical: python scripts/verify.py run=FOLDER
+
+run=FOLDER     the run folder; nothing in it is changed
+steps=20       how many steps are repeated
+data=DIR       where the data sets lie, if not where they lay in training
+"""
+
+import sys
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from dml.config import parse_arguments
+from dml.reporting import print_verification, readable_errors
+from dml.runs import repeat_steps
+
+
+@dataclass
+class Arguments:
+    run: str = MISSING
+    steps: int = 20
+    data: str | None = None
+
+
+@readable_errors
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return
+    arguments = parse_arguments(Arguments, sys.argv[1:])
+    if not print_verification(repeat_steps(arguments.run, arguments.steps, data=arguments.data)):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A run proves that it can be repeated."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dml.reporting import print_verification
+from dml.runs import Verification, repeat_steps
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_script_repeats_a_run_to_the_last_bit(smoke_run: Path) -> None:
+    command = [sys.executable, "scripts/verify.py", f"run={smoke_run}", "steps=4"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if result.returncode:  # another number of threads than in this process is named as the likely cause
+        assert "torch_threads" in result.stdout, result.stdout + result.stderr
+    else:
+        assert "identical: loss and gradient norm of 4 steps" in result.stdout
+
+
+def test_steps_repeated_in_the_same_process_are_identical(
+    smoke_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in smoke_run.rglob("*"))
+    verification = repeat_steps(smoke_run, 100)
+    assert print_verification(verification) and verification.environment == {}
+    assert "6 steps" in capsys.readouterr().out
+    assert sorted(path.name for path in smoke_run.rglob("*")) == before
+
+
+def test_another_configuration_is_found_out(
+    smoke_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(smoke_run, folder)
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("sharpness: 5.0", "sharpness: 5.1"))
+    environment = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps({**environment, "cpu_count": 99}))
+    assert not print_verification(repeat_steps(folder, 2))
+    said = capsys.readouterr().out
+    assert "different from step 1 on, 2 of 2 steps" in said and "cpu_count: 99 then" in said
+
+
+def test_a_difference_without_a_cause_is_called_a_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not print_verification(Verification({7: ((0.5, 1.0), (0.25, 1.0))}, {}))
+    assert "from step 7" in (said := capsys.readouterr().out) and "this is a defect" in said
+
+
+def test_a_run_without_steps_and_no_steps_asked_for_are_refused(smoke_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="steps=0"):
+        repeat_steps(smoke_run, 0)
+    shutil.copy(smoke_run / "config.yaml", tmp_path)
+    with pytest.raises(FileNotFoundError, match="has not trained"):
+        repeat_steps(tmp_path, 3)
