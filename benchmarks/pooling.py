@@ -37,11 +37,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
+from measure import RETURN_FREED_MEMORY, interval, peak_of
 from torch import Tensor, nn
 
 from dml.functional.transport import calibrated_gate, transport_pool
@@ -186,13 +186,6 @@ def step(layer: Layer, features: Tensor, prototypes: Tensor) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Median and its 95 % interval by order statistics."""
-    ordered, n = sorted(values), len(values)
-    k = max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)) - 1)
-    return statistics.median(ordered), ordered[k], ordered[n - 1 - k]
-
-
 def interleave(steps: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
     for run in steps.values():
         run()
@@ -205,7 +198,7 @@ def interleave(steps: dict[str, Callable[[], float]], repeats: int) -> dict[str,
 
 def peak_memory(layer: str, size: tuple[int, ...]) -> float:
     """MiB of resident memory at the peak of a forward + backward beyond the start of it, in a new process."""
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    environment = {**os.environ, **RETURN_FREED_MEMORY}
     command = [sys.executable, __file__, "--memory-of", layer, *map(str, size)]
     return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
@@ -214,15 +207,7 @@ def measure_memory(layer: str, size: tuple[int, ...]) -> float:
     features, prototypes = make_inputs(*size)
     step(LAYERS[layer], features, prototypes)  # libraries and threads allocate on first use
     features.grad = prototypes.grad = None
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-    step(LAYERS[layer], features, prototypes)
-    return resident("VmHWM") - before
-
-
-def resident(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    return peak_of(lambda: step(LAYERS[layer], features, prototypes))
 
 
 def time_layers(size: tuple[int, ...], repeats: int, threads: int) -> dict[str, list[float]]:

@@ -1,0 +1,33 @@
+"""What the benchmarks share: intervals of ratios, and the memory of a process."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["RETURN_FREED_MEMORY", "interval", "peak_of"]
+
+RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""Environment of a process whose memory is measured: malloc maps every large block on its own."""
+
+
+def interval(values: list[float]) -> tuple[float, float, float]:
+    """Median and its 95 % interval by order statistics."""
+    ordered, n = sorted(values), len(values)
+    k = max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)) - 1)
+    return statistics.median(ordered), ordered[k], ordered[n - 1 - k]
+
+
+def peak_of(work: Callable[[], object]) -> float:
+    """MiB of resident memory of this process at the peak of the work, beyond what it held before."""
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    work()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
