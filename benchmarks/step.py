@@ -4,8 +4,8 @@
     python benchmarks/step.py loss=multi_similarity trainer.micro_batch=8 --steps 20
 
 The bare loop is what a person would type: forward pass, loss, backward pass, optimizer and scheduler, on the same
-batches, with another copy of the same model and objective, and nothing else. The trainer's step is timed from one request
-for a batch to the next, so with all that goes on in between: seeds, gradient norm and clipping, the check for
+batches, with another copy of the same model and objective, and nothing else. The trainer's step is timed from one
+request for a batch to the next, so with all that goes on in between: seeds, gradient norm and clipping, the check for
 finite numbers, logs to files, TensorBoard and the terminal. Both take turns step by step, in either order; the
 overhead is the median of the ratio of neighbours, with its 95 % interval by order statistics. Batches lie in memory
 already. Then the trainer runs on its own with the real loader, and the share of the time that it waits is printed.
