@@ -115,7 +115,8 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except Interrupted as request:
-            sys.stderr.write(f"{request}\n")
+            if is_main():
+                sys.stderr.write(f"{request}\n")
             sys.exit(130)
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; a run that has begun goes on with resume=FOLDER\n")
