@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
+from dml.data import decode
 from dml.modes import evaluation_mode
 from dml.types import Normalisation, Pooled
 
@@ -86,7 +87,7 @@ class EmbeddingModel(nn.Module):
         vectors = [torch.empty(0, self.projection.out_features)]
         with evaluation_mode(self):
             for start in range(0, len(images), batch_size):
-                squares = [self.preprocess(_decode(image)) for image in images[start : start + batch_size]]
+                squares = [self.preprocess(decode(image)) for image in images[start : start + batch_size]]
                 vectors.append(self(torch.stack(squares).to(device)).vectors.cpu())
         return torch.cat(vectors)
 
@@ -105,20 +106,3 @@ class EmbeddingModel(nn.Module):
         if features.dim() == 4:
             return F.conv2d(features, weight[:, :, None, None])
         return F.linear(features, weight)
-
-
-def _decode(image: Image.Image | str | Path) -> NDArray[np.uint8]:
-    """Any picture as (H, W, 3) uint8, RGB."""
-    if not isinstance(image, Image.Image):
-        try:
-            with Image.open(image) as opened:
-                return _decode(opened)
-        except OSError as error:
-            raise OSError(f"{image} cannot be read as a picture: {error}") from error
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits, which convert() would cut off instead of scaling
-        upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
-    if upright.has_transparency_data:
-        pixels = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
-    return np.asarray(upright.convert("RGB"))

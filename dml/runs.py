@@ -5,7 +5,7 @@ environment.json      versions, git revision, command line, seed, device
 history.csv           validation metrics and training scalars, a row per validation
 checkpoints/last.pt   everything that is needed to go on; best.pt: the weights chosen by the validation classes
 metrics.json          {"val": {...}, "test": {...}} of best.pt
-test_embeddings.npz   vectors, labels, class_names and files of the test set
+test_embeddings.npz   vectors, labels, class_names, files, is_query and is_gallery of the test set
 tensorboard/          event files
 """
 
@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from dml.assembly import build_data, build_evaluator, build_model, choose_device
@@ -105,6 +106,7 @@ def finish_run(
 ) -> None:
     """Write the metrics and the test embeddings, each whole or not at all."""
     path = folder / "test_embeddings.npz"
+    is_query, is_gallery = _roles(records)
     with path.with_suffix(".partial").open("wb") as file:
         np.savez(
             file,
@@ -112,9 +114,19 @@ def finish_run(
             labels=embeddings.labels.numpy(),
             class_names=np.array(records.class_names),
             files=np.array(records.files),
+            is_query=is_query,
+            is_gallery=is_gallery,
         )
     path.with_suffix(".partial").replace(path)
     _write_json(folder / "metrics.json", {split: dict(values) for split, values in metrics.items()})
+
+
+def _roles(records: Records) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which images search and which are found; every image does both unless the set has queries and a gallery."""
+    if records.is_query is None:
+        both = np.ones(len(records), dtype=bool)
+        return both, both
+    return records.is_query, ~records.is_query
 
 
 def load_model(
