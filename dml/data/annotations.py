@@ -133,12 +133,11 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
         ValueError: there are several.
     """
     root = Path(root)
-    found = {
-        folder: anchor
-        for anchor in reversed(anchors)  # the first wins where a folder has both
-        for depth in ("", "*/", "*/*/")
-        for folder in _folders_with(root, depth, anchor)
-    }
+    files: dict[Path, tuple[Path, str]] = {}
+    for anchor in anchors:
+        for path in (path for depth in ("", "*/", "*/*/") for path in root.glob(depth + anchor)):
+            files.setdefault(path, (path.parents[anchor.count("/")], anchor))
+    found = dict(reversed(files.values()))  # where a folder has two of them, the first counts
     if not found:
         state = "" if root.is_dir() else ", which is no folder"
         raise FileNotFoundError(
@@ -151,13 +150,7 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
             f"dataset={dataset} is at {root} more than once: {', '.join(map(str, sorted(found)))}; "
             "choose one by dataset.root=DIR"
         )
-    ((folder, anchor),) = found.items()
-    return folder, anchor
-
-
-def _folders_with(root: Path, depth: str, anchor: str) -> Iterator[Path]:
-    for path in root.glob(depth + anchor):
-        yield path.parents[anchor.count("/")]
+    return next(iter(found.items()))
 
 
 def read_lines(path: Path, columns: Mapping[str, str], *, skip: int = 0) -> Iterator[tuple[str, ...]]:

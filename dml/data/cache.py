@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import simplejpeg
 import torch
-import torchvision
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -92,7 +92,7 @@ def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
 
 def _key(images: ImageFiles) -> bytes:
     """A hash of what the pixels depend on: the files as they are now, the size, and what decodes and resizes them."""
-    versions = (torch.__version__, torchvision.__version__, PIL.__version__)
+    versions = (torch.__version__, simplejpeg.__version__, PIL.__version__)
     digest = hashlib.sha256(
         json.dumps([images.short_side, versions, torch.backends.cpu.get_cpu_capability()]).encode()
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from dml.data.annotations import Annotations, Loading, Row, refuse_outside
 from dml.data.benchmarks import Benchmark
@@ -77,7 +78,7 @@ def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
     try:
         table = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)["annotations"])
         files, numbers = table[field], table["class"]
-    except (KeyError, ValueError, IndexError, TypeError, NotImplementedError, OSError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, NotImplementedError, OSError, MatReadError) as error:
         raise ValueError(
             f"{path} has no table `annotations` with the columns {field} and class ({error}): it is damaged or another "
             "file; restore it from the archive"

@@ -58,7 +58,8 @@ class PhotographEvaluationTransform:
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         image = resize_short_side(image, self.resize)
         top, left = (round((length - self.size) / 2) for length in image.shape[:2])
-        return resample(image[top : top + self.size, left : left + self.size], (self.size, self.size))
+        square = image[top : top + self.size, left : left + self.size]
+        return resample(square, (self.size, self.size)).contiguous()
 
 
 def whole_pixels(box: CropBox) -> tuple[int, int, int, int]:
