@@ -14,8 +14,9 @@ from PIL import Image
 
 import dml
 from dml.config import TrainConfig, load_config
-from dml.retrieval import retrieval_metrics
-from dml.runs import evaluate_run, load_metrics, open_run, start_run
+from dml.data import Records
+from dml.retrieval import Embeddings, retrieval_metrics
+from dml.runs import evaluate_run, finish_run, load_metrics, open_run, start_run
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -62,7 +63,19 @@ def test_the_stored_test_embeddings_give_the_stored_figures(smoke_run: Path) -> 
     with np.load(smoke_run / "test_embeddings.npz") as stored:
         metrics = retrieval_metrics(torch.from_numpy(stored["vectors"]), torch.from_numpy(stored["labels"]))
         assert len(stored["files"]) == len(stored["labels"]) == len(stored["vectors"])
+        assert stored["is_query"].all() and stored["is_gallery"].all()
     assert dict(metrics) == load_metrics(smoke_run)["test"]
+
+
+def test_queries_and_gallery_are_stored_with_the_test_embeddings(tmp_path: Path) -> None:
+    is_query, labels = np.array([True, False, False]), np.array([0, 0, 0])
+    images = np.zeros((3, 2, 2, 3), dtype=np.uint8)
+    records = Records(images, np.arange(3), labels, ("a",), ("0", "1", "2"), is_query)
+    embeddings = Embeddings(torch.eye(3), torch.from_numpy(labels))
+    finish_run(tmp_path, metrics={"test": {}}, records=records, embeddings=embeddings)
+    with np.load(tmp_path / "test_embeddings.npz") as stored:
+        assert stored["is_query"].tolist() == [True, False, False]
+        assert stored["is_gallery"].tolist() == [False, True, True]
 
 
 def test_a_loaded_run_gives_its_figures_again_to_the_last_digit(smoke_run: Path) -> None:
