@@ -184,7 +184,11 @@ def evaluate_run(
 def _move_data(cfg: TrainConfig, data: str) -> None:
     """Point the paths of the data set, which were resolved when the run was saved, to another place."""
     for key, value in cfg.dataset.items():
-        if isinstance(value, str) and Path(value).is_relative_to(cfg.paths.data):
+        if (
+            isinstance(value, str)
+            and not str(key).startswith("_")
+            and Path(value).is_relative_to(cfg.paths.data)
+        ):
             cfg.dataset[key] = str(Path(data) / Path(value).relative_to(cfg.paths.data))
     cfg.paths.data = data
 

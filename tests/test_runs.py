@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import dml
@@ -129,6 +130,14 @@ def test_a_finished_run_is_not_resumed(smoke_run: Path, compose_smoke: Compose, 
 def test_the_data_may_have_moved_since(smoke_run: Path, tmp_path: Path) -> None:
     (tmp_path / "emoji").symlink_to(Path("data/emoji").resolve())
     assert dict(evaluate_run(smoke_run, data=str(tmp_path))["test"]) == load_metrics(smoke_run)["test"]
+
+
+def test_moving_the_data_of_the_current_folder_leaves_the_name_of_the_reader_alone(
+    compose_smoke: Compose, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(compose_smoke("paths.data=."), resolve=True))
+    with pytest.raises(FileNotFoundError, match="moved/emoji"):
+        evaluate_run(tmp_path, data=str(tmp_path / "moved"))
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:

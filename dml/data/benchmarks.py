@@ -53,7 +53,8 @@ class Benchmark:
         annotations = _read_index(folder)
         if annotations is None:
             annotations = self.verify(folder, anchor, expected)
-        check_counts(self.name, annotations, expected)
+        else:
+            check_counts(self.name, annotations, expected)
         return train_test(self.name, annotations, loading)
 
     def verify(self, folder: Path, anchor: str, expected: Counts) -> Annotations:

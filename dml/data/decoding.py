@@ -43,7 +43,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
             with Image.open(path) as opened:
                 pixels = _convert(opened)
     except UNREADABLE as error:
-        raise OSError(f"{path} cannot be read as a picture: {error}") from error
+        raise OSError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
     return pixels
 
 

@@ -79,14 +79,24 @@ def training_batches(
 ) -> Iterator[Batch]:
     """The batches of the steps ``start .. stop - 1``; that of step t depends on (seed, t) alone."""
     dataset = _TrainingImages(records, transform, seed)
-    return iter(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
+    return _in_one_sentence(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
 
 
 def evaluation_batches(
     records: Records, transform: FixedTransform, *, batch_size: int, num_workers: int
 ) -> Iterator[Batch]:
     """All images of a set once, in its order."""
-    return iter(_loader(_EvaluationImages(records, transform), num_workers, batch_size=batch_size))
+    return _in_one_sentence(
+        _loader(_EvaluationImages(records, transform), num_workers, batch_size=batch_size)
+    )
+
+
+def _in_one_sentence(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The batches; of a picture that a worker could not read, its error without the worker's traceback before it."""
+    try:
+        yield from loader
+    except OSError as error:
+        raise OSError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from error
 
 
 def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoader[Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from dml.data.annotations import Annotations, Loading, Row, first_few, refuse_repeated, train_test
@@ -32,7 +33,7 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
     source = Path(path)
     rows = _read(source)
-    refuse_repeated([row.file for row in rows], path)
+    refuse_repeated([os.path.normpath(row.file) for row in rows], path)
     if missing := [row.file for row in rows if not (source.parent / row.file).is_file()]:
         raise FileNotFoundError(
             f"{path}: {len(missing):,} of {len(rows):,} images are not there, {first_few(missing)}; a path is absolute "

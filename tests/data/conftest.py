@@ -122,7 +122,9 @@ def write_inshop(
     lines = []
     for c, i in numbered(sizes):
         role = "train" if c <= len(train) else "query" if i <= test[c - 1 - len(train)][0] else "gallery"
-        lines.append((f"img/WOMEN/Tees & Tänks/id_{c:08d}/{i:02d}_1_front.jpg", f"id_{c:08d}", role))
+        lines.append(
+            (f"img/WOMEN/Tees & Tänks/id_{c // 100:08d}/{c}_{i:02d}_1_front.jpg", f"id_{c:08d}", role)
+        )
     write(root / images, [file for file, _, _ in lines])
     text = "\n".join([str(len(lines)), "image_name item_id evaluation_status", *map("   ".join, lines)])
     (root / "Eval").mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from dml.assembly import build_data
@@ -220,6 +221,29 @@ def test_cars_without_the_labels_of_the_test_folder_says_which_file_has_them(
         FileNotFoundError, match=r"withlabels.mat is missing: cars_test_annos.mat .* no classes"
     ):
         read_small("cars_split", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["car_ims/1.jpg", "../1.jpg"],
+            r"annotation 2 names '\.\./1\.jpg', which lies outside of the data set",
+        ),
+        (
+            ["car_ims/1.jpg", "car_ims/1.jpg"],
+            r"cars_annos.mat names 1 more than once, namely 'car_ims/1\.jpg'",
+        ),
+    ],
+)
+def test_a_table_of_cars_that_leads_outside_or_repeats_an_image_is_refused(
+    files: list[str], message: str, read_small: Read, tmp_path: Path
+) -> None:
+    table = np.zeros(2, dtype=[("relative_im_path", object), ("class", object)])
+    table["relative_im_path"], table["class"] = files, [1, 2]
+    scipy.io.savemat(tmp_path / "cars_annos.mat", {"annotations": table[None]})
+    with pytest.raises(ValueError, match=message):
+        read_small("cars", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a table", None])

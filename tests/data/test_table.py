@@ -58,6 +58,7 @@ def test_a_path_may_be_absolute_or_quoted_and_lead_through_other_folders(tmp_pat
         ("path,label\n0.png,a,b\n", r"line 2 has more fields than there are columns: .*double quotes"),
         ("path,label\n0.png,\n", r"line 2 has an empty label: fill it in or remove the line"),
         ("path,label\n ,a\n", r"line 2 has an empty path"),
+        ("path,label\n0.png,a\n./0.png,a\n", r"1 more than once, namely '0\.png'"),
         ("path,label\n0.png,a\n0.png,b\n", r"1 more than once, namely '0\.png': each image has one line"),
         (
             "path,label\n0.png,a\nno.png,a\n",
