@@ -92,7 +92,7 @@ def train_test(name: str, annotations: Annotations, loading: Loading) -> TrainTe
     """The images as records, classes in the order of their sorted names.
 
     Raises:
-        ValueError: a class has images in both halves.
+        ValueError: a class has images in both halves, or one of the halves is empty.
     """
     rows = annotations.rows
     halves = _classes_by_half(rows)
@@ -122,6 +122,12 @@ def _classes_by_half(rows: Sequence[Row]) -> dict[str, set[str]]:
             f"{len(both)} classes have images in train and in test, {first_few(both)}: what is learned is measured on "
             "classes never seen, so give all images of a class to one of the two, or leave the split out"
         )
+    if not (halves["train"] and halves["test"]):
+        side = "train" if halves["train"] else "test"
+        raise ValueError(
+            f"all {len(halves[side])} classes are in {side}: give some to the other half. Without a split of your own the hash of its name decides for each class, and of a few "
+            "all may fall on one side: add classes, or say which of them train and which test"
+        )
     return halves
 
 
@@ -139,9 +145,9 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
             files.setdefault(path, (path.parents[anchor.count("/")], anchor))
     found = dict(reversed(files.values()))  # where a folder has two of them, the first counts
     if not found:
-        state = "" if root.is_dir() else ", which is no folder"
+        state = "" if root.is_dir() else " (which is no folder)"
         raise FileNotFoundError(
-            f"dataset={dataset} finds no {' or '.join(anchors)} at {root} or up to two folders below{state}: "
+            f"dataset={dataset} finds no {' or '.join(anchors)} at {root}{state} or up to two folders below: "
             "give the place by paths.data=DIR, the variable DML_DATA or dataset.root=DIR; "
             f"`python scripts/prepare_data.py dataset={dataset}` says which files to get and unpacks them"
         )

@@ -23,6 +23,7 @@ __all__ = ["INDEX", "Benchmark", "Counts", "write_index"]
 
 INDEX = "dml_index.json"  # beside the annotations, written by scripts/prepare_data.py
 
+COUNTED = ("classes", "images", "query", "gallery")
 Counts = Mapping[str, Mapping[str, int]]
 
 
@@ -49,6 +50,7 @@ class Benchmark:
             FileNotFoundError: the data set, an annotation file or images are missing.
             ValueError: the annotations are damaged, or the numbers are not the published ones.
         """
+        _check_expected(expected)
         folder, anchor = find_folder(root, self.name, self.anchors)
         annotations = _read_index(folder)
         if annotations is None:
@@ -83,6 +85,16 @@ def write_index(annotations: Annotations) -> Path:
     partial.write_text(json.dumps(content), encoding="ascii")
     partial.replace(path)
     return path
+
+
+def _check_expected(expected: Counts) -> None:
+    for half, numbers in expected.items():
+        sound = all(name in COUNTED and type(number) is int for name, number in numbers.items())
+        if not sound or not {"classes", "images"} <= set(numbers):
+            raise ValueError(
+                f"dataset.{half}={dict(numbers)}: give whole numbers of classes and images, and where there are "
+                "roles, of query and gallery"
+            )
 
 
 def _read_index(folder: Path) -> Annotations | None:

@@ -86,7 +86,9 @@ def test_the_published_counts_are_those_of_the_configuration(
 def test_a_wrong_root_says_what_is_looked_for_and_how_to_give_it(
     layout: str, read_small: Read, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"finds no .* which is no folder: .*DML_DATA.*prepare_data"):
+    with pytest.raises(
+        FileNotFoundError, match=r"finds no .* \(which is no folder\) or .*DML_DATA.*prepare_data"
+    ):
         read_small(layout, tmp_path / "nowhere")
 
 
@@ -121,6 +123,14 @@ def test_counts_that_differ_from_the_published_ones_are_refused_with_images_that
         ValueError, match=r"test has 6 images, published are 7; no line names 1 images.*forgotten"
     ):
         read_small(layout, tmp_path, test={"classes": 2, "images": 7})
+
+
+@pytest.mark.parametrize("numbers", [{"classes": 2}, {"classes": 2, "images": "many"}, {"imagse": 5}])
+def test_expected_numbers_that_are_none_are_refused(
+    numbers: dict[str, object], read_small: Read, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"dataset\.train=.*give whole numbers of classes and images"):
+        read_small("cub", tmp_path, train=numbers)
 
 
 LISTS = {

@@ -59,6 +59,15 @@ def test_a_class_in_both_halves_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_few_classes_that_fall_on_one_side_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    write(tmp_path, *two_each("apple", "plum"))
+    assert hashed_half("apple") == hashed_half("plum") == "train"
+    with pytest.raises(
+        ValueError, match=r"all 2 classes are in train: give some to the other half.*the hash"
+    ):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("files", [["loose.png"], ["train/loose.png", "train/a/1.png", "test/b/1.png"]])
 def test_pictures_outside_of_every_class_are_named(files: list[str], tmp_path: Path) -> None:
     with pytest.raises(
