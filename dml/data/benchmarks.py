@@ -7,16 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dml.data.annotations import (
-    Annotations,
-    Loading,
-    Row,
-    check_counts,
-    check_files,
-    find_folder,
-    refuse_repeated,
-    train_test,
-)
+from dml.data.annotations import Annotations, Row, check_counts, check_files, find_folder, refuse_repeated
+from dml.data.dataset import Loading, train_test
 from dml.data.records import TrainTest
 
 __all__ = ["INDEX", "Benchmark", "Counts", "write_index"]

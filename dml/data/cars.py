@@ -16,8 +16,9 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
-from dml.data.annotations import Annotations, Loading, Row, refuse_outside
+from dml.data.annotations import Annotations, Row, refuse_outside
 from dml.data.benchmarks import Benchmark
+from dml.data.dataset import Loading
 from dml.data.records import TrainTest
 
 __all__ = ["CARS", "cars"]

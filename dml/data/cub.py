@@ -12,17 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dml.data.annotations import (
-    IMAGE,
-    NUMBER,
-    Annotations,
-    Loading,
-    Row,
-    first_few,
-    read_lines,
-    refuse_repeated,
-)
+from dml.data.annotations import IMAGE, NUMBER, Annotations, Row, first_few, read_lines, refuse_repeated
 from dml.data.benchmarks import Benchmark
+from dml.data.dataset import Loading
 from dml.data.records import TrainTest
 
 __all__ = ["CUB", "cub"]

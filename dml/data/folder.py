@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.data.annotations import Annotations, Loading, Row, first_few, images_below, train_test
+from dml.data.annotations import Annotations, Row, first_few, images_below
+from dml.data.dataset import Loading, train_test
 from dml.data.emoji import hashed_half
 from dml.data.records import TrainTest
 

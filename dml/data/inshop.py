@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dml.data.annotations import IMAGE, WORD, Annotations, Loading, Row, read_lines
+from dml.data.annotations import IMAGE, WORD, Annotations, Row, read_lines
 from dml.data.benchmarks import Benchmark
+from dml.data.dataset import Loading
 from dml.data.records import TrainTest
 
 __all__ = ["INSHOP", "inshop"]

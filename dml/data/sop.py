@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dml.data.annotations import IMAGE, NUMBER, Annotations, Loading, Row, read_lines
+from dml.data.annotations import IMAGE, NUMBER, Annotations, Row, read_lines
 from dml.data.benchmarks import Benchmark
+from dml.data.dataset import Loading
 from dml.data.records import TrainTest
 
 __all__ = ["SOP", "sop"]

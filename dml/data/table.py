@@ -6,7 +6,8 @@ import csv
 import os
 from pathlib import Path
 
-from dml.data.annotations import Annotations, Loading, Row, first_few, refuse_repeated, train_test
+from dml.data.annotations import Annotations, Row, first_few, refuse_repeated
+from dml.data.dataset import Loading, train_test
 from dml.data.emoji import hashed_half
 from dml.data.folder import warn_of_single_images
 from dml.data.records import TrainTest
