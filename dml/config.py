@@ -40,6 +40,8 @@ __all__ = [
 
 EXECUTION = (
     "accept_changes",
+    "dataset.cache",
+    "dataset.cache_folder",
     "evaluator.batch_size",
     "logger",
     "num_workers",
@@ -65,6 +67,7 @@ class PathsConfig:
 @dataclass
 class TransformConfig:
     size: int = MISSING  # side of what the model sees, in pixels
+    short_side: int | None = MISSING  # of pictures as they are read from files, in pixels; null: as they are
     train: Any = MISSING
     evaluation: Any = MISSING
 

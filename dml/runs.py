@@ -6,7 +6,7 @@ history.csv           validation metrics and training scalars, a row per validat
 steps.csv             loss and gradient norm of every step, with all digits
 checkpoints/last.pt   everything that is needed to go on; best.pt: the weights chosen by the validation classes
 metrics.json          {"val": {...}, "test": {...}} of best.pt
-test_embeddings.npz   vectors, labels, class_names and files of the test set
+test_embeddings.npz   vectors, labels, class_names, files, is_query and is_gallery of the test set
 tensorboard/          event files
 
 With several processes the main one writes, and all read.
@@ -25,6 +25,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -222,6 +223,7 @@ def finish_run(
     if not is_main():
         return
     path = folder / "test_embeddings.npz"
+    is_query, is_gallery = _roles(records)
     with path.with_suffix(".partial").open("wb") as file:
         np.savez(
             file,
@@ -229,10 +231,20 @@ def finish_run(
             labels=embeddings.labels.numpy(),
             class_names=np.array(records.class_names),
             files=np.array(records.files),
+            is_query=is_query,
+            is_gallery=is_gallery,
         )
     path.with_suffix(".partial").replace(path)
     _write_json(folder / "metrics.json", {split: dict(values) for split, values in metrics.items()})
     _unlock(folder)
+
+
+def _roles(records: Records) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which images search and which are found; every image does both unless the set has queries and a gallery."""
+    if records.is_query is None:
+        both = np.ones(len(records), dtype=bool)
+        return both, both
+    return records.is_query, ~records.is_query
 
 
 def load_model(
@@ -336,7 +348,11 @@ def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> 
 def _move_data(cfg: TrainConfig, data: str) -> None:
     """Point the paths of the data set, which were resolved when the run was saved, to another place."""
     for key, value in cfg.dataset.items():
-        if isinstance(value, str) and Path(value).is_relative_to(cfg.paths.data):
+        if (
+            isinstance(value, str)
+            and not str(key).startswith("_")
+            and Path(value).is_relative_to(cfg.paths.data)
+        ):
             cfg.dataset[key] = str(Path(data) / Path(value).relative_to(cfg.paths.data))
     cfg.paths.data = data
 

@@ -1,11 +1,10 @@
-"""Every file in configs/ composes, builds and takes part in a step of training."""
+"""Every file in configs/ composes, builds and takes part in a step of training; of dataset/: data/test_datasets.py."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dml.assembly import build_data
 from dml.config import TrainConfig
 from dml.training import Trainer
 
@@ -73,13 +72,6 @@ def test_every_experiment_composes_and_builds(
 ) -> None:
     cfg = compose_config(f"experiment={name}", "debug=smoke", "trainer.max_steps=0")
     assemble(cfg, tmp_path).fit([])
-
-
-@pytest.mark.parametrize("name", names("dataset"))
-def test_every_data_set_reads_and_splits(name: str, compose_config: Compose) -> None:
-    splits = build_data(compose_config(f"dataset={name}"))
-    classes = [set(part.class_names) for part in splits]
-    assert sum(map(len, classes)) == len(set.union(*classes))
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import dml
 from dml.config import TrainConfig, load_config
-from dml.retrieval import retrieval_metrics
-from dml.runs import evaluate_run, load_metrics, open_run, start_run
+from dml.data import Records
+from dml.retrieval import Embeddings, retrieval_metrics
+from dml.runs import evaluate_run, finish_run, load_metrics, open_run, start_run
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -67,7 +69,19 @@ def test_the_stored_test_embeddings_give_the_stored_figures(smoke_run: Path) -> 
     with np.load(smoke_run / "test_embeddings.npz") as stored:
         metrics = retrieval_metrics(torch.from_numpy(stored["vectors"]), torch.from_numpy(stored["labels"]))
         assert len(stored["files"]) == len(stored["labels"]) == len(stored["vectors"])
+        assert stored["is_query"].all() and stored["is_gallery"].all()
     assert dict(metrics) == load_metrics(smoke_run)["test"]
+
+
+def test_queries_and_gallery_are_stored_with_the_test_embeddings(tmp_path: Path) -> None:
+    is_query, labels = np.array([True, False, False]), np.array([0, 0, 0])
+    images = np.zeros((3, 2, 2, 3), dtype=np.uint8)
+    records = Records(images, np.arange(3), labels, ("a",), ("0", "1", "2"), is_query)
+    embeddings = Embeddings(torch.eye(3), torch.from_numpy(labels))
+    finish_run(tmp_path, metrics={"test": {}}, records=records, embeddings=embeddings)
+    with np.load(tmp_path / "test_embeddings.npz") as stored:
+        assert stored["is_query"].tolist() == [True, False, False]
+        assert stored["is_gallery"].tolist() == [False, True, True]
 
 
 def test_a_loaded_run_gives_its_figures_again_to_the_last_digit(smoke_run: Path) -> None:
@@ -218,6 +232,14 @@ def test_a_finished_run_is_not_resumed(smoke_run: Path, compose_smoke: Compose, 
 def test_the_data_may_have_moved_since(smoke_run: Path, tmp_path: Path) -> None:
     (tmp_path / "emoji").symlink_to(Path("data/emoji").resolve())
     assert dict(evaluate_run(smoke_run, data=str(tmp_path))["test"]) == load_metrics(smoke_run)["test"]
+
+
+def test_moving_the_data_of_the_current_folder_leaves_the_name_of_the_reader_alone(
+    compose_smoke: Compose, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(compose_smoke("paths.data=."), resolve=True))
+    with pytest.raises(FileNotFoundError, match="moved/emoji"):
+        evaluate_run(tmp_path, data=str(tmp_path / "moved"))
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:

@@ -1,24 +1,41 @@
 """Readers of data sets, protocols that split them, transforms, samplers and batches."""
 
+from dml.data.cars import cars
+from dml.data.cub import cub
+from dml.data.decoding import decode
 from dml.data.emoji import emoji_dataset
+from dml.data.folder import folder
+from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
+from dml.data.photographs import PhotographEvaluationTransform, PhotographTrainingTransform
 from dml.data.protocols import holdout
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
+from dml.data.sop import sop
+from dml.data.table import table
 from dml.data.transforms import EvaluationTransform, TrainingTransform
 
 __all__ = [
     "ClassBalancedSampler",
     "EvaluationTransform",
     "ImageStore",
+    "PhotographEvaluationTransform",
+    "PhotographTrainingTransform",
     "Records",
     "Sampler",
     "Splits",
     "TrainTest",
     "TrainingTransform",
     "UniformSampler",
+    "cars",
+    "cub",
+    "decode",
     "emoji_dataset",
     "evaluation_batches",
+    "folder",
     "holdout",
+    "inshop",
+    "sop",
+    "table",
     "training_batches",
 ]

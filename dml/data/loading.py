@@ -83,7 +83,7 @@ def training_batches(
     With several processes each gets its share of every batch.
     """
     dataset = _TrainingImages(records, transform, seed)
-    return iter(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
+    return _in_one_sentence(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
 
 
 def evaluation_batches(
@@ -91,9 +91,16 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """All images of a set once, in its order; with several processes, the share of this one."""
     own = range(*share(len(records)).indices(len(records)))
-    return iter(
-        _loader(_EvaluationImages(records, transform), num_workers, batch_size=batch_size, sampler=own)
-    )
+    dataset = _EvaluationImages(records, transform)
+    return _in_one_sentence(_loader(dataset, num_workers, batch_size=batch_size, sampler=own))
+
+
+def _in_one_sentence(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The batches; of a picture that a worker could not read, its error without the worker's traceback before it."""
+    try:
+        yield from loader
+    except OSError as error:
+        raise OSError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from error
 
 
 def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoader[Batch]:

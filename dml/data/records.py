@@ -28,6 +28,7 @@ class Records:
     labels:      (n,) int64, index into class_names.
     class_names: name of each class; every class has at least one image.
     files:       (n,) name of each image, for people.
+    is_query:    (n,) True for a query, False for an image of the gallery; None if every image is both.
     """
 
     images: ImageStore
@@ -35,9 +36,11 @@ class Records:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     files: tuple[str, ...]
+    is_query: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.rows) == len(self.labels) == len(self.files)
+        assert self.is_query is None or len(self.is_query) == len(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,6 +66,7 @@ class Records:
             labels=new_label[self.labels[chosen]],
             class_names=tuple(self.class_names[i] for i in kept),
             files=tuple(self.files[i] for i in chosen),
+            is_query=None if self.is_query is None else self.is_query[chosen],
         )
 
 

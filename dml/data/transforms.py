@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["CropBox", "EvaluationTransform", "TrainingTransform", "random_area_crop"]
+__all__ = [
+    "CropBox",
+    "EvaluationTransform",
+    "TrainingTransform",
+    "check_centre_crop",
+    "check_random_crop",
+    "random_area_crop",
+]
 
 CropBox = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
@@ -36,18 +43,7 @@ class TrainingTransform:
     flip: float
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
-        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"transform.train.{name}={[low, high]}: give two numbers with 0 < low <= high"
-                )
-        if self.scale[1] > 1:
-            raise ValueError(
-                f"transform.train.scale={list(self.scale)}: a crop keeps at most 1, the whole image"
-            )
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"transform.train.flip={self.flip}: a probability lies in [0, 1]")
+        check_random_crop(self.size, self.scale, self.ratio, self.flip)
 
     def __call__(self, image: NDArray[np.uint8], generator: np.random.Generator) -> Tensor:
         height, width = image.shape[:2]
@@ -66,12 +62,7 @@ class EvaluationTransform:
     resize: int
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
-        if self.resize < self.size:
-            raise ValueError(
-                f"transform.evaluation.resize={self.resize} is smaller than transform.size={self.size}: "
-                "the centre square would not fit; make resize at least as large as size"
-            )
+        check_centre_crop(self.size, self.resize)
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         height, width = image.shape[:2]
@@ -109,6 +100,28 @@ def _box(left: float, top: float, box_width: float, box_height: float, width: in
 
 def _to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def check_random_crop(size: int, scale: tuple[float, float], ratio: tuple[float, float], flip: float) -> None:
+    """Refuse options of a random crop that are out of range, with a ValueError."""
+    _check_size(size)
+    for name, (low, high) in (("scale", scale), ("ratio", ratio)):
+        if not 0 < low <= high:
+            raise ValueError(f"transform.train.{name}={[low, high]}: give two numbers with 0 < low <= high")
+    if scale[1] > 1:
+        raise ValueError(f"transform.train.scale={list(scale)}: a crop keeps at most 1, the whole image")
+    if not 0 <= flip <= 1:
+        raise ValueError(f"transform.train.flip={flip}: a probability lies in [0, 1]")
+
+
+def check_centre_crop(size: int, resize: int) -> None:
+    """Refuse a centre square that is larger than the image, with a ValueError."""
+    _check_size(size)
+    if resize < size:
+        raise ValueError(
+            f"transform.evaluation.resize={resize} is smaller than transform.size={size}: "
+            "the centre square would not fit; make resize at least as large as size"
+        )
 
 
 def _check_size(size: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dml.data import Records
 from dml.distributed import broadcast, gather_numbers, gather_rows, is_main
@@ -25,7 +26,7 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-    """Every image of a set queries all others.
+    """Every image of a set queries all others, or, where a set has roles, its queries its gallery.
 
     Args:
         batches: gives the evaluation batches of a set, in its order; the share of this process.
@@ -53,7 +54,7 @@ class Evaluator:
         metrics = None
         if is_main():
             metrics = retrieval_metrics(
-                embeddings.vectors, embeddings.labels, recall_at=self._recall_at, backend=self._backend
+                *_query_and_gallery(embeddings, records), recall_at=self._recall_at, backend=self._backend
             )
         return Evaluation(cast(RetrievalMetrics, broadcast(metrics)), embeddings)
 
@@ -61,11 +62,33 @@ class Evaluator:
         """Refuse, before any training, a set that could not be evaluated after it.
 
         Raises:
-            ValueError: recall_at reaches beyond the gallery, or the set is empty.
+            ValueError: recall_at reaches beyond the gallery, or no query has anything to find.
         """
-        others = len(records) - 1
+        is_query = records.is_query
+        others = len(records) - 1 if is_query is None else int((~is_query).sum())
         if beyond := [k for k in self._recall_at if k > others]:
             raise ValueError(
                 f"evaluator.recall_at has {beyond[0]}, but each query of the {role} set has only {max(others, 0)} "
                 f"others to find ({len(records)} images): give numbers up to {max(others, 0)}"
             )
+        if not _any_positive(records):
+            raise ValueError(
+                f"no query of the {role} set has another image of its class to find ({len(records)} images, "
+                f"{records.num_classes} classes): give classes of at least two images, and with roles, a query and a "
+                "gallery image of the same class"
+            )
+
+
+def _query_and_gallery(embeddings: Embeddings, records: Records) -> tuple[Tensor, ...]:
+    """Arguments of retrieval_metrics: one set that is searched in itself, or two."""
+    if records.is_query is None:
+        return tuple(embeddings)
+    query = torch.from_numpy(records.is_query)
+    return tuple(part[rows] for rows in (query, ~query) for part in embeddings)
+
+
+def _any_positive(records: Records) -> bool:
+    if records.is_query is None:
+        return len(set(records.labels.tolist())) < len(records)
+    found = np.isin(records.labels[records.is_query], records.labels[~records.is_query])
+    return bool(found.any())

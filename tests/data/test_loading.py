@@ -1,3 +1,6 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from dml.data import (
     evaluation_batches,
     training_batches,
 )
+from dml.data.image_files import ImageFiles
 from dml.types import Batch
 
 
@@ -69,3 +73,16 @@ def test_evaluation_gives_every_image_once_and_in_order(num_workers: int) -> Non
     assert torch.cat([batch.indices for batch in loaded]).tolist() == list(range(12))
     assert torch.cat([batch.labels for batch in loaded]).tolist() == records().labels.tolist()
     assert loaded[0].images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_picture_that_cannot_be_read_ends_loading_with_one_sentence(
+    num_workers: int, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    data = dataclasses.replace(records(), images=ImageFiles(tmp_path, ("broken.png",) * 12, None))
+    transform = EvaluationTransform(size=8, resize=8)
+    with pytest.raises(
+        OSError, match=r"^\S*broken\.png cannot be read as a picture: .*; replace or remove it$"
+    ):
+        list(evaluation_batches(data, transform, batch_size=5, num_workers=num_workers))

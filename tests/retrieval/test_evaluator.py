@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -58,3 +59,41 @@ def test_embeddings_follow_the_order_of_the_set() -> None:
 def test_recall_beyond_the_gallery_is_refused_beforehand() -> None:
     with pytest.raises(ValueError, match=r"recall_at has 12.*test set has only 11.*up to 11"):
         evaluator((1, 12)).check(records(), "test")
+
+
+def with_roles(is_query: list[bool]) -> Records:
+    return dataclasses.replace(records(len(is_query)), is_query=np.array(is_query))
+
+
+def test_queries_search_the_gallery_alone() -> None:
+    data = with_roles([True] * 5 + [False] * 7)
+    evaluation = evaluator()(Colours(), data)
+    vectors, labels = evaluation.embeddings
+    assert evaluation.metrics == retrieval_metrics(
+        vectors[:5], labels[:5], vectors[5:], labels[5:], recall_at=(1, 2)
+    )
+    assert evaluation.metrics.queries == 5 and evaluation.metrics.gallery == 7
+
+
+def test_the_figures_of_queries_against_a_gallery_do_not_see_other_queries() -> None:
+    """A query whose copy is a query of another class finds the gallery all the same."""
+    images = np.zeros((4, 8, 8, 3), dtype=np.uint8)
+    images[:2, ..., 0], images[2, ..., 0], images[3, ..., 1] = 200, 190, 200
+    labels, names = np.array([0, 1, 0, 1]), ("a", "b")
+    data = Records(images, np.arange(4), labels, names, ("",) * 4, np.array([True, True, False, False]))
+    assert evaluator((1,))(Colours(), data).metrics["recall@1"] == 0.5
+
+
+def test_recall_beyond_a_gallery_of_its_own_is_refused_beforehand() -> None:
+    with pytest.raises(ValueError, match=r"recall_at has 5.*only 4 others to find"):
+        evaluator((1, 5)).check(with_roles([True] * 8 + [False] * 4), "test")
+    evaluator((1, 4)).check(with_roles([True] * 8 + [False] * 4), "test")
+
+
+@pytest.mark.parametrize("is_query", [None, [True, True, False, False]])
+def test_a_set_in_which_nothing_can_be_found_is_refused_beforehand(is_query: list[bool] | None) -> None:
+    data = records(4) if is_query is None else with_roles(is_query)  # four classes of one image each
+    with pytest.raises(
+        ValueError, match=r"no query of the test set has another image of its class.*4 classes"
+    ):
+        evaluator((1,)).check(data, "test")

@@ -1,0 +1,135 @@
+"""The deterministic half of the transform, kept: all decoded and resized pictures in one memory-mapped file.
+
+Layout of the file: the pixels of every picture one after another, then a table (n, 3) of int64 with offset, height
+and width of each, then the footer: magic number, n and the key. The key is a hash of all that the pixels depend on, so
+a picture that was changed leads to another file. A file gets its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import PIL
+import simplejpeg
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from dml.data.image_files import ImageFiles
+
+__all__ = ["CachedImages", "cached"]
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"dmlcache"
+FOOTER = struct.Struct("<8sQ32s")
+AT_A_TIME = 256  # pictures that are held in memory while the file is built
+
+
+class CachedImages:
+    """The pictures of a finished cache file, read from the disk as they are asked for.
+
+    It travels to a data worker as a path, not as pixels.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
+        offset, height, width = self._table[row]
+        return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"path": self.path}
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
+        return np.memmap(self.path, np.uint8, mode="c")  # torch wants it writable; writing stays in memory
+
+    @cached_property
+    def _table(self) -> NDArray[np.int64]:
+        _, count, _ = FOOTER.unpack(self._pixels[-FOOTER.size :].tobytes())
+        end = len(self._pixels) - FOOTER.size
+        return np.frombuffer(self._pixels[end - count * 24 : end].tobytes(), np.int64).reshape(count, 3)
+
+
+def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
+    """The same pictures from a cache file in a folder, which is built if it is not there.
+
+    A build that was interrupted starts anew; of several processes one builds and the others wait for it.
+
+    Raises:
+        OSError: a picture cannot be read, or the cache cannot be written.
+    """
+    path = Path(folder) / name
+    try:
+        key = _key(images)
+        path = Path(folder) / f"{name}-{key.hex()[:16]}.pixels"
+        if not _is_whole(path, key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not _is_whole(path, key):  # another process may have built it while this one waited
+                    _build(images, path, key)
+    except OSError as error:
+        raise OSError(
+            f"the cache {path} could not be built: {error}; mend that, or choose dataset.cache_folder=DIR, "
+            "or do without by dataset.cache=false"
+        ) from error
+    return CachedImages(path)
+
+
+def _key(images: ImageFiles) -> bytes:
+    """A hash of what the pixels depend on: the files as they are now, the size, and what decodes and resizes them."""
+    versions = (torch.__version__, simplejpeg.__version__, PIL.__version__)
+    digest = hashlib.sha256(
+        json.dumps([images.short_side, versions, torch.backends.cpu.get_cpu_capability()]).encode()
+    )
+    for file in images.files:
+        stat = (images.folder / file).stat()
+        digest.update(json.dumps([file, stat.st_size, stat.st_mtime_ns]).encode())
+    return digest.digest()
+
+
+def _is_whole(path: Path, key: bytes) -> bool:
+    if not path.is_file() or path.stat().st_size < FOOTER.size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-FOOTER.size, os.SEEK_END)
+        magic, _, stored = FOOTER.unpack(file.read())
+    return bool(magic == MAGIC and stored == key)
+
+
+def _build(images: ImageFiles, path: Path, key: bytes) -> None:
+    log.info("building the cache %s of %d pictures, once", path, len(images))
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            table = []
+            for image in _decoded(images):
+                table.append((file.tell(), *image.shape[:2]))
+                file.write(image.tobytes())
+            file.write(np.array(table, np.int64).reshape(-1, 3).tobytes())
+            file.write(FOOTER.pack(MAGIC, len(table), key))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _decoded(images: ImageFiles) -> Iterator[NDArray[np.uint8]]:
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), AT_A_TIME):
+            yield from pool.map(images.__getitem__, range(start, min(start + AT_A_TIME, len(images))))

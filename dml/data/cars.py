@@ -1,0 +1,93 @@
+"""Cars196 (Krause et al. 2013): photographs of cars, 196 models. Two layouts are about:
+
+    flat     cars_annos.mat, and car_ims/000001.jpg ...
+    split    devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (beside devkit/ or in it),
+             and cars_train/00001.jpg ..., cars_test/00001.jpg ...
+
+The split layout is split by images, not by classes; both are put together here and split by class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from scipy.io.matlab import MatReadError
+
+from dml.data.annotations import Annotations, Row, refuse_outside
+from dml.data.benchmarks import Benchmark
+from dml.data.dataset import Loading
+from dml.data.records import TrainTest
+
+__all__ = ["CARS", "cars"]
+
+
+def cars(
+    root: str,
+    *,
+    train: Mapping[str, int],
+    test: Mapping[str, int],
+    short_side: int | None,
+    cache: bool,
+    cache_folder: str,
+) -> TrainTest:
+    """The first half of the models trains, the second tests.
+
+    Args:
+        root: the folder of the data set, or one up to two levels above it.
+        train, test: the published numbers, which are asserted; see check_counts.
+        short_side, cache, cache_folder: see Loading.
+
+    Raises:
+        FileNotFoundError, ValueError: see Benchmark.load.
+    """
+    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
+    return CARS.load(root, {"train": train, "test": test}, loading)
+
+
+def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
+    if anchor == FLAT:
+        sources = {folder / FLAT: ("relative_im_path", "")}
+    else:
+        sources = {
+            folder / SPLIT: ("fname", "cars_train/"),
+            _labelled_test(folder): ("fname", "cars_test/"),
+        }
+    rows = [
+        Row(prefix + file, f"{number:03d}", "train" if number <= train_classes else "test")
+        for path, (field, prefix) in sources.items()
+        for file, number in _read_annotations(path, field)
+    ]
+    return Annotations(folder, rows, tuple(sources))
+
+
+def _labelled_test(folder: Path) -> Path:
+    places = (folder / WITH_LABELS, folder / "devkit" / WITH_LABELS)
+    for path in places:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{places[0]} is missing: cars_test_annos.mat of the devkit has no classes, the file {WITH_LABELS} has them, "
+        f"and is published apart from it; put it into {folder}"
+    )
+
+
+def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
+    """File and class number of each image."""
+    try:
+        table = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)["annotations"])
+        files, numbers = table[field], table["class"]
+    except (KeyError, ValueError, IndexError, TypeError, NotImplementedError, OSError, MatReadError) as error:
+        raise ValueError(
+            f"{path} has no table `annotations` with the columns {field} and class ({error}): it is damaged or another "
+            "file; restore it from the archive"
+        ) from error
+    for number, (file, label) in enumerate(zip(files, numbers, strict=True), 1):
+        refuse_outside(str(file), f"{path}, annotation {number}")
+        yield str(file), int(label)
+
+
+FLAT, SPLIT, WITH_LABELS = "cars_annos.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+CARS = Benchmark("cars", (FLAT, SPLIT), _read)

@@ -1,0 +1,78 @@
+"""From annotations to the two halves of a data set, with the pictures in their files or in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dml.data.annotations import Annotations, Row, first_few
+from dml.data.cache import cached
+from dml.data.image_files import ImageFiles
+from dml.data.records import ImageStore, Records, TrainTest
+
+__all__ = ["Loading", "train_test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How the pictures of a data set get into memory.
+
+    short_side:   pixels that the short side is resized to when a picture is read; None leaves it.
+    cache:        keep the resized pictures in one file.
+    cache_folder: where.
+    """
+
+    short_side: int | None
+    cache: bool
+    cache_folder: str
+
+    def store(self, name: str, folder: Path, files: Sequence[str]) -> ImageStore:
+        images = ImageFiles(folder, tuple(files), self.short_side)
+        return cached(images, self.cache_folder, name) if self.cache else images
+
+
+def train_test(name: str, annotations: Annotations, loading: Loading) -> TrainTest:
+    """The images as records, classes in the order of their sorted names.
+
+    Raises:
+        ValueError: a class has images in both halves, or one of the halves is empty.
+    """
+    rows = annotations.rows
+    halves = _classes_by_half(rows)
+    names = tuple(sorted({row.label for row in rows}))
+    label = {name: i for i, name in enumerate(names)}
+    files = tuple(row.file for row in rows)
+    everything = Records(
+        loading.store(name, annotations.folder, files),
+        np.arange(len(rows)),
+        np.array([label[row.label] for row in rows], dtype=np.int64),
+        names,
+        files,
+        np.array([row.role == "query" for row in rows]),
+    )
+    has_roles = any(row.role for row in rows)
+    train, test = (
+        everything.select_classes([label for label in names if label in halves[half]])
+        for half in ("train", "test")
+    )
+    return TrainTest(replace(train, is_query=None), test if has_roles else replace(test, is_query=None))
+
+
+def _classes_by_half(rows: Sequence[Row]) -> dict[str, set[str]]:
+    halves = {half: {row.label for row in rows if row.split == half} for half in ("train", "test")}
+    if both := sorted(halves["train"] & halves["test"]):
+        raise ValueError(
+            f"{len(both)} classes have images in train and in test, {first_few(both)}: what is learned is measured on "
+            "classes never seen, so give all images of a class to one of the two, or leave the split out"
+        )
+    if not (halves["train"] and halves["test"]):
+        side = "train" if halves["train"] else "test"
+        raise ValueError(
+            f"all {len(halves[side])} classes are in {side}: give some to the other half. Without a split of your own "
+            "the hash of its name decides for each class, and of a few all may fall on one side: add classes, or say "
+            "which of them train and which test"
+        )
+    return halves

@@ -1,0 +1,107 @@
+"""From a picture, in whatever form cameras and programs write it, to pixels."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+__all__ = ["decode", "read_picture", "resample", "resize_short_side"]
+
+EXIF_WITHIN = 2**17  # bytes; it stands before the picture, in a segment of at most 2^16
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
+    """A picture or a file of one as (H, W, 3) uint8, RGB.
+
+    Photographs are turned upright by their EXIF data, 16 bits are scaled to 8, and transparent pictures are laid
+    on white.
+
+    Raises:
+        OSError: a file that is missing, cut off or no picture; the message names it.
+        ValueError: pixel values that have no place in 0..255.
+    """
+    return _convert(picture) if isinstance(picture, Image.Image) else read_picture(picture)
+
+
+def read_picture(path: str | Path) -> NDArray[np.uint8]:
+    """The picture in a file; see decode."""
+    try:
+        pixels = _decode_plain_jpeg(
+            path
+        )  # the common case, in less time; the bits are those of the other way
+        if pixels is None:
+            with Image.open(path) as opened:
+                pixels = _convert(opened)
+    except UNREADABLE as error:
+        raise OSError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
+    return pixels
+
+
+def resize_short_side(image: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with its short side at ``short_side`` pixels, the long one cut to a whole number.
+
+    The image itself where it has that size already, or if ``short_side`` is None.
+    """
+    height, width = image.shape[:2]
+    short = min(height, width)
+    if short_side is None or short == short_side:
+        return image
+    size = (short_side * height // short, short_side * width // short)
+    return resample(image, size).permute(1, 2, 0).contiguous().numpy()
+
+
+def resample(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """The image (H, W, 3) at another size (height, width), with antialiasing: (3, height, width) uint8."""
+    writeable = image if image.flags.writeable else image.copy()  # torch has no tensors that are read-only
+    pixels = torch.from_numpy(writeable)[None].permute(
+        0, 3, 1, 2
+    )  # channels last, which is also the faster way
+    return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)[0]
+
+
+def _decode_plain_jpeg(path: str | Path) -> NDArray[np.uint8] | None:
+    """A sound JPEG that lies as it should be seen; None for any other file, which includes the broken ones."""
+    with open(path, "rb") as file:
+        content = file.read()
+    if not content.startswith(b"\xff\xd8") or b"Exif\0\0" in content[:EXIF_WITHIN]:
+        return None
+    try:
+        _, _, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("YCbCr", "RGB", "Gray"):
+            return None
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
+    except ValueError:
+        return None
+    return pixels
+
+
+def _convert(image: Image.Image) -> NDArray[np.uint8]:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        upright = Image.fromarray(_eight_bits(np.asarray(upright)))
+    if upright.has_transparency_data:
+        pixels = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+    return np.asarray(upright.convert("RGB"))
+
+
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of 16 bits scaled, not cut off as convert() would."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" or low < 0 or high > 65535:
+        raise ValueError(
+            f"its pixels are {values.dtype} from {low} to {high}; accepted: 8 bits, or 16 bits from 0 to 65535: "
+            "save it in one of these"
+        )
+    scaled: NDArray[np.uint8] = (values / 257).round().astype(np.uint8)
+    return scaled

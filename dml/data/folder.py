@@ -1,0 +1,63 @@
+"""Your own images, one folder per class.
+
+DIR/CLASS/anything.jpg                 the split follows from the names of the classes
+DIR/train/CLASS/..., DIR/test/CLASS/...   a split of your own, by class
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dml.data.annotations import Annotations, Row, first_few, images_below
+from dml.data.dataset import Loading, train_test
+from dml.data.emoji import hashed_half
+from dml.data.records import TrainTest
+
+__all__ = ["folder", "warn_of_single_images"]
+
+
+def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str) -> TrainTest:
+    """Every folder of root is a class, with all pictures in it at any depth.
+
+    Without folders train and test, and no others, the hash of its name puts a class into one of the halves.
+
+    Raises:
+        FileNotFoundError: root is no folder.
+        ValueError: there are no pictures, some lie outside of every class, or a class is in both halves.
+    """
+    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"dataset.root={root} is no folder: give one that holds a folder per class")
+    files = sorted(images_below(Path(root)))
+    has_split = {file.split("/")[0] for file in files} == {"train", "test"}
+    if loose := [file for file in files if file.count("/") < 1 + has_split]:
+        raise ValueError(
+            f"{len(loose)} images of {root} lie outside of every class folder, {first_few(loose)}: move each into a "
+            "folder named after its class"
+        )
+    rows = [_row(file, has_split) for file in files]
+    if not rows:
+        raise ValueError(
+            f"dataset.root={root} holds no pictures: it needs a folder per class with pictures in it"
+        )
+    warn_of_single_images(rows)
+    return train_test("folder", Annotations(Path(root), rows, ()), loading)
+
+
+def _row(file: str, has_split: bool) -> Row:
+    first, second = file.split("/")[:2]
+    return Row(file, second, first) if has_split else Row(file, first, hashed_half(first))
+
+
+def warn_of_single_images(rows: Sequence[Row]) -> None:
+    """Warn of classes with one image, which has no other to be near to."""
+    count = Counter(row.label for row in rows)
+    if single := sorted(label for label, number in count.items() if number == 1):
+        warnings.warn(
+            f"{len(single)} of {len(count)} classes have one image, {first_few(single)}: in training it is paired with "
+            "itself, and as a query it is left out of the figures; add images, or leave these classes out",
+            stacklevel=3,
+        )

@@ -1,0 +1,40 @@
+"""Pictures that stay in their files until they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dml.data.decoding import read_picture, resize_short_side
+
+__all__ = ["ImageFiles"]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The deterministic half of every transform: a file decoded, and its short side resized.
+
+    folder:     what the files are relative to.
+    files:      one file a row.
+    short_side: pixels; None leaves the pictures at their size.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    short_side: int | None
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 1:
+            raise ValueError(
+                f"transform.short_side={self.short_side} must be a positive number of pixels; "
+                "null leaves the pictures at their size"
+            )
+
+    def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
+        return resize_short_side(read_picture(self.folder / self.files[row]), self.short_side)
+
+    def __len__(self) -> int:
+        return len(self.files)

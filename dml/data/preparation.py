@@ -1,0 +1,255 @@
+"""From the archives of a benchmark to a folder that was looked through once and starts at once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from PIL import Image
+
+from dml.data.annotations import Annotations, find_folder, refuse_outside
+from dml.data.benchmarks import Benchmark, Counts, write_index
+from dml.data.cars import CARS
+from dml.data.cub import CUB
+from dml.data.decoding import read_picture
+from dml.data.inshop import INSHOP
+from dml.data.sop import SOP
+
+__all__ = ["SOURCES", "Archive", "Source", "check_md5", "look_through", "prepare", "unpack"]
+
+Report = Callable[[str], None]
+
+
+class Archive(NamedTuple):
+    """A published file and its checksum, if one is known."""
+
+    name: str
+    md5: str | None = None
+
+
+class Source(NamedTuple):
+    """A benchmark, the files it is published as, and how to get them."""
+
+    benchmark: Benchmark
+    archives: tuple[Archive, ...]
+    fetch: str
+
+
+SOURCES = {
+    "cub": Source(
+        CUB,
+        (Archive("CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"),),
+        "the page of CUB-200-2011 at Caltech offers CUB_200_2011.tgz",
+    ),
+    "cars": Source(
+        CARS,
+        (
+            Archive("car_ims.tgz", "d5c8f0aa497503f355e17dc7886c3f14"),
+            Archive("cars_annos.mat", "b407c6086d669747186bd1d764ff9dbc"),
+        ),
+        "its page at Stanford has been gone since 2023, so take a copy: either car_ims.tgz and cars_annos.mat, or "
+        "cars_train/, cars_test/, devkit/ and cars_test_annos_withlabels.mat; give each file in turn by archive=FILE",
+    ),
+    "sop": Source(
+        SOP,
+        (Archive("Stanford_Online_Products.zip", "7f73d41a2f44250d4779881525aea32e"),),
+        "the page of the data set at Stanford offers Stanford_Online_Products.zip",
+    ),
+    "inshop": Source(
+        INSHOP,
+        (Archive("img.zip"), Archive("list_eval_partition.txt")),
+        "sign the request on the page of DeepFashion at CUHK, then take Img/img.zip and Eval/list_eval_partition.txt "
+        "of the In-shop Clothes Retrieval Benchmark; give each file in turn by archive=FILE",
+    ),
+}
+
+
+def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | None, report: Report) -> Path:
+    """Unpack an archive, if one is given, then check the whole data set and write its index.
+
+    Whatever was interrupted can be repeated: files that are there whole are left alone.
+
+    Args:
+        data: the folder of all data sets; an archive is unpacked into a folder of it with the name of the data set.
+        report: is given sentences on what happens.
+
+    Returns:
+        The index.
+
+    Raises:
+        FileNotFoundError: files are missing; the message says which and where to get them.
+        ValueError: an archive or the annotations are not as published.
+        OSError: pictures cannot be read; the message names the first.
+    """
+    name = source.benchmark.name
+    if archive is not None:
+        report(check_md5(archive, source.archives))
+        report(f"{unpack(archive, data / name):,} files new in {data / name}")
+    try:
+        folder, anchor = find_folder(data, name, source.benchmark.anchors)
+        annotations = source.benchmark.verify(folder, anchor, expected)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}\n{_instructions(source, data)}") from error
+    report(f"{len(annotations.rows):,} images in {folder}, as published; opening each of them")
+    for sentence in look_through(annotations):
+        report(sentence)
+    return write_index(annotations)
+
+
+def _instructions(source: Source, data: Path) -> str:
+    name = source.benchmark.name
+    return (
+        f"To get it: {source.fetch}. Then `python scripts/prepare_data.py dataset={name} archive=FILE` unpacks a file "
+        f"into {data / name}; files that are unpacked already may lie there too, as they are named in docs/data.md"
+    )
+
+
+def check_md5(path: Path, published: tuple[Archive, ...]) -> str:
+    """What the checksum of a file says; an archive under another name than the published one may be a copy.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has the name of a published archive and another checksum.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"archive={path} is no file: give the archive that you fetched")
+    by_name = {archive.name: archive.md5 for archive in published}
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    md5 = digest.hexdigest()
+    if md5 in by_name.values():
+        return f"{path}: md5 {md5}, as published"
+    if by_name.get(path.name):
+        raise ValueError(
+            f"{path} has md5 {md5}, published is {by_name[path.name]}: it was not fetched whole, or is another "
+            "version; fetch it again, or, if you know it to be a good copy, give it another name"
+        )
+    return f"{path}: md5 {md5}; none is published for {path.name}, so the counts decide"
+
+
+def unpack(archive: Path, target: Path) -> int:
+    """Unpack a tar or zip archive, or copy a single file; the number of files that were not there before.
+
+    Every file appears under its name when it is whole, so what an interrupted run left is completed.
+
+    Raises:
+        ValueError: a member lies outside of the target, or is a link or a device; nothing of it is written.
+        OSError: the archive is damaged or locked by a password.
+    """
+    try:
+        if tarfile.is_tarfile(archive):
+            return sum(_place(target / name, size, content) for name, size, content in _tar_members(archive))
+        if zipfile.is_zipfile(archive):
+            return sum(_place(target / name, size, content) for name, size, content in _zip_members(archive))
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+        raise OSError(
+            f"{archive} cannot be unpacked: {error}; fetch it again, or unpack it by hand into {target}"
+        ) from error
+    if archive.suffix in (".mat", ".txt"):
+        place = target / ("Eval" if archive.name == "list_eval_partition.txt" else "") / archive.name
+        with archive.open("rb") as content:
+            return _place(place, archive.stat().st_size, content)
+    raise OSError(
+        f"{archive} is neither a tar nor a zip archive: it was perhaps not fetched whole; fetch it again"
+    )
+
+
+def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            refuse_outside(member.name, str(archive))
+            if not member.isfile() and not member.isdir():
+                raise ValueError(_no_links(archive, member.name))
+            content = tar.extractfile(member)
+            if content is not None:
+                yield member.name, member.size, content
+
+
+def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            refuse_outside(member.filename, str(archive))
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise ValueError(_no_links(archive, member.filename))
+            if not member.is_dir():
+                with file.open(member) as content:
+                    yield member.filename, member.file_size, content
+
+
+def _no_links(archive: Path, name: str) -> str:
+    return (
+        f"{archive} holds {name!r}, a link or a device, which no archive of this data set does: it was tampered with; "
+        "fetch it from another place"
+    )
+
+
+def _place(path: Path, size: int, content: IO[bytes]) -> int:
+    """Write a file unless it is there with that size; 1 if it was written."""
+    if path.is_file() and path.stat().st_size == size:
+        return 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        shutil.copyfileobj(content, file)
+    partial.replace(path)
+    return 1
+
+
+def look_through(annotations: Annotations) -> list[str]:
+    """Decode every image once: sentences on what is converted when it is read, and on files with equal content.
+
+    Raises:
+        OSError: pictures cannot be read; the message names the first, each with its cause.
+    """
+    files = [row.file for row in annotations.rows]
+    with ThreadPoolExecutor() as pool:
+        looks = list(pool.map(lambda file: _look(annotations.folder / file), files))
+    if broken := [look for look in looks if isinstance(look, OSError)]:
+        raise OSError(
+            f"{len(broken):,} of {len(files):,} images cannot be read: {'; '.join(map(str, broken[:3]))}. "
+            "Delete them and unpack the archive again, which leaves the others"
+        )
+    kinds: Counter[str] = Counter()
+    equal = defaultdict(list)
+    for file, look in zip(files, looks, strict=True):
+        assert not isinstance(look, OSError)
+        kinds.update(look.kinds)
+        equal[look.digest].append(file)
+    sentences = [
+        f"{count:,} images are {kind}: converted when they are read" for kind, count in kinds.items()
+    ]
+    if repeated := [names for names in equal.values() if len(names) > 1]:
+        pair = f"{repeated[0][0]!r} and {repeated[0][1]!r}"
+        sentences.append(
+            f"{len(repeated):,} pictures are there under several names, such as {pair}: kept, as published"
+        )
+    return sentences
+
+
+class _Look(NamedTuple):
+    kinds: list[str]
+    digest: bytes
+
+
+def _look(path: Path) -> _Look | OSError:
+    try:
+        read_picture(path)
+        with Image.open(path) as image:
+            mode, orientation = image.mode, image.getexif().get(0x0112, 1)
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError as error:
+        return error
+    names = {"L": "grey", "1": "black and white", "CMYK": "CMYK", "P": "of a palette", "I;16": "of 16 bits"}
+    kinds = [names.get(mode, mode)] if mode != "RGB" else []
+    return _Look(kinds + ["turned by EXIF"] * (orientation in range(2, 9)), digest)

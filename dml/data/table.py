@@ -1,0 +1,104 @@
+"""Your own images, listed in a CSV table in UTF-8 with the columns path, label and perhaps split and role."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+from dml.data.annotations import Annotations, Row, first_few, refuse_repeated
+from dml.data.dataset import Loading, train_test
+from dml.data.emoji import hashed_half
+from dml.data.folder import warn_of_single_images
+from dml.data.records import TrainTest
+
+__all__ = ["table"]
+
+ACCEPTED = {"split": ("train", "test"), "role": ("query", "gallery")}
+
+
+def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) -> TrainTest:
+    """One line per image; a path that is not absolute is relative to the folder of the table.
+
+    path:  of the image.
+    label: name of its class.
+    split: train or test, the same for all images of a class; without it the hash of the label decides.
+    role:  query or gallery, of test images; without it every test image is both.
+
+    Other columns are left alone.
+
+    Raises:
+        FileNotFoundError: the table or images are missing.
+        ValueError: a column or a field is missing or not one of those accepted, or a path comes twice.
+    """
+    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
+    source = Path(path)
+    rows = _read(source)
+    refuse_repeated([os.path.normpath(row.file) for row in rows], path)
+    if missing := [row.file for row in rows if not (source.parent / row.file).is_file()]:
+        raise FileNotFoundError(
+            f"{path}: {len(missing):,} of {len(rows):,} images are not there, {first_few(missing)}; a path is absolute "
+            f"or relative to {source.parent.resolve()}"
+        )
+    _check_roles(path, rows)
+    warn_of_single_images(rows)
+    return train_test("table", Annotations(source.parent, rows, (source,)), loading)
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"dataset.path={path} is no file: give a CSV table with the columns path and label"
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or ())
+            if lacking := [name for name in ("path", "label") if name not in columns]:
+                raise ValueError(
+                    f"{path} has no column {lacking[0]}; its first line names {', '.join(columns) or 'nothing'}. It "
+                    "needs path and label, separated by commas, and may have split and role"
+                )
+            rows = [_row(f"{path}, line {reader.line_num}", line) for line in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is no table of comma-separated values in UTF-8: {error}; save it as one"
+        ) from error
+    if not rows:
+        raise ValueError(f"{path} lists no images: below the names of the columns comes one line per image")
+    return rows
+
+
+def _row(place: str, line: dict[str | None, str | None]) -> Row:
+    if None in line or None in line.values():
+        raise ValueError(
+            f"{place} has {'more' if None in line else 'fewer'} fields than there are columns: put a field that holds "
+            "a comma into double quotes, and leave an empty field between its commas"
+        )
+    for column in ("path", "label"):
+        if not (line[column] or "").strip():
+            raise ValueError(f"{place} has an empty {column}: fill it in or remove the line")
+    fields = {column: (line.get(column) or "").strip() for column in ("path", "label", "split", "role")}
+    for column, accepted in ACCEPTED.items():
+        needed = column == "split" and "split" in line
+        if fields[column] not in accepted and (needed or fields[column]):
+            raise ValueError(f"{place} has {column} {fields[column]!r}; accepted: {', '.join(accepted)}")
+    return Row(
+        fields["path"], fields["label"], fields["split"] or hashed_half(fields["label"]), fields["role"]
+    )
+
+
+def _check_roles(path: str, rows: list[Row]) -> None:
+    """Either no test image has a role or each of them; training images need none, so theirs is left alone."""
+    test = [row for row in rows if row.split == "test"]
+    without = [row.file for row in test if not row.role]
+    if without and len(without) < len(test):
+        raise ValueError(
+            f"{path}: {len(without)} test images have no role, {first_few(without)}, but others have: make each of "
+            "them query or gallery, or empty the column"
+        )
+    if test and not without and len({row.role for row in test}) < 2:
+        raise ValueError(
+            f"{path}: every test image is a {test[0].role}: give query to some and gallery to others, or empty the "
+            "column to let each image search all others"
+        )

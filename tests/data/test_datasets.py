@@ -1,0 +1,67 @@
+"""Every file in configs/dataset composes and reads."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dml.config import TrainConfig, build
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "configs" / "dataset").glob("*.yaml"))
+SMALL = ["dataset.train={classes: 2, images: 5}", "dataset.test={classes: 2, images: 6}"]
+
+
+def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) -> list[str]:
+    """What reads a look-alike of a data set instead of the data set."""
+    if name == "emoji":
+        return []
+    if name not in ("folder", "table"):
+        write_small(name, place)
+        roles = ["dataset.test.query=2", "dataset.test.gallery=4"] if name == "inshop" else []
+        return [f"paths.data={place}", *SMALL, *roles]
+    folder = write_small("cub", place) / "images"
+    if name == "folder":
+        return [f"dataset.root={folder}", f"paths.data={place}"]
+    lines = [f"{path},{path.parent.name}" for path in sorted(folder.rglob("*.jpg"))]
+    (place / "items.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
+    return [f"dataset.path={place / 'items.csv'}", f"paths.data={place}"]
+
+
+def test_the_data_sets_are_found() -> None:
+    assert {"emoji", "cub", "cars", "sop", "inshop", "folder", "table"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_data_set_reads_into_halves_of_different_classes(
+    name: str,
+    compose_config: Callable[..., TrainConfig],
+    write_small: Callable[[str, Path], Path],
+    tmp_path: Path,
+) -> None:
+    cfg = compose_config(f"dataset={name}", *overrides(name, tmp_path, write_small))
+    train, test = build(cfg.dataset)
+    assert len(train) and len(test) and not set(train.class_names) & set(test.class_names)
+    assert train.image(0).shape[2] == 3
+    assert name == "emoji" or min(train.image(0).shape[:2]) == cfg.transform.short_side == 256
+
+
+def test_a_data_set_of_photographs_brings_their_transform_unless_another_is_chosen(
+    compose_config: Callable[..., TrainConfig],
+) -> None:
+    assert compose_config("dataset=cub").transform.train._target_ == "dml.data.PhotographTrainingTransform"
+    assert compose_config("dataset=cub", "transform=emoji").transform.short_side is None
+    assert compose_config().transform.train._target_ == "dml.data.TrainingTransform"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "emoji"])
+def test_the_cache_is_switched_on_by_one_word(
+    name: str,
+    compose_config: Callable[..., TrainConfig],
+    write_small: Callable[[str, Path], Path],
+    tmp_path: Path,
+) -> None:
+    cfg = compose_config(f"dataset={name}", "dataset.cache=true", *overrides(name, tmp_path, write_small))
+    train, _ = build(cfg.dataset)
+    assert train.image(0).shape[2] == 3
+    assert [path.name.split("-")[0] for path in (tmp_path / "cache").glob("*.pixels")] == [name]

@@ -1,0 +1,93 @@
+"""Your own images, one folder per class."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dml.data import TrainTest, folder
+from dml.data.emoji import hashed_half
+
+
+def write(root: Path, *files: str) -> Path:
+    for i, file in enumerate(files):
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (i, 0, 0)).save(path)
+    return root
+
+
+def read(root: Path) -> TrainTest:
+    return folder(str(root), short_side=None, cache=False, cache_folder="")
+
+
+def two_each(*names: str) -> list[str]:
+    return [f"{name}/{i}.png" for name in names for i in range(2)]
+
+
+def test_the_hash_of_its_name_decides_the_half_of_a_class(tmp_path: Path) -> None:
+    names = ["apple", "pear", "Äpfel & Birnen", "quince", "plum"]
+    data = read(write(tmp_path, *two_each(*names)))
+    for half, part in zip(("train", "test"), data, strict=True):
+        assert set(part.class_names) == {name for name in names if hashed_half(name) == half}
+        assert len(part) == 2 * part.num_classes
+
+
+def test_pictures_are_found_at_any_depth_and_other_files_left_alone(tmp_path: Path) -> None:
+    write(
+        tmp_path, *two_each("apple", "pear"), "apple/2024/may/x.JPG", "apple/.hidden/y.png", ".trash/z/a.png"
+    )
+    (tmp_path / "apple" / "notes.txt").write_text("ripe")
+    (tmp_path / "readme.md").write_text("fruit")
+    train, _ = read(tmp_path)
+    assert train.files == ("apple/0.png", "apple/1.png", "apple/2024/may/x.JPG")
+    np.testing.assert_array_equal(train.image(1)[0, 0], [1, 0, 0])
+
+
+def test_folders_train_and_test_are_a_split(tmp_path: Path) -> None:
+    train, test = read(write(tmp_path, *two_each("train/pear", "train/apple", "test/plum")))
+    assert train.class_names == ("apple", "pear") and test.class_names == ("plum",)
+
+
+def test_a_class_in_both_halves_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, *two_each("train/pear", "train/apple", "test/pear"))
+    with pytest.raises(
+        ValueError, match=r"1 classes have images in train and in test, namely 'pear'.*never seen"
+    ):
+        read(tmp_path)
+
+
+def test_few_classes_that_fall_on_one_side_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    write(tmp_path, *two_each("apple", "plum"))
+    assert hashed_half("apple") == hashed_half("plum") == "train"
+    with pytest.raises(
+        ValueError, match=r"all 2 classes are in train: give some to the other half.*the hash"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("files", [["loose.png"], ["train/loose.png", "train/a/1.png", "test/b/1.png"]])
+def test_pictures_outside_of_every_class_are_named(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"1 images of .* outside of every class folder, namely '.*loose.png'"
+    ):
+        read(write(tmp_path, *files))
+
+
+def test_a_root_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"dataset.root=.*nowhere is no folder: give one"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"holds no pictures: it needs a folder per class"):
+        read(tmp_path)
+
+
+def test_a_class_with_one_image_is_a_warning_with_its_name(tmp_path: Path) -> None:
+    write(tmp_path, *two_each("apple", "pear"), "plum/only.png")
+    with pytest.warns(UserWarning, match=r"1 of 3 classes have one image, namely 'plum'.*left out"):
+        read(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write(tmp_path, "plum/second.png")
+        read(tmp_path)
