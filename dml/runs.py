@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ __all__ = [
     "start_run",
 ]
 
-_locks: dict[Path, IO[str]] = {}  # of runs under way; a process that is killed gives them back
+_locks: dict[Path, int] = {}  # of runs under way; a process that is killed gives them back
 
 
 class OpenedRun(NamedTuple):
@@ -176,20 +177,20 @@ def _lock(folder: Path) -> bool:
     """Keep other processes from writing to a run folder; False if one does already."""
     if folder.resolve() in _locks:
         return True
-    file = (folder / ".lock").open("a")
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.close()
+        os.close(descriptor)
         return False
-    _locks[folder.resolve()] = file
+    _locks[folder.resolve()] = descriptor
     return True
 
 
 def _unlock(folder: Path) -> None:
-    if (file := _locks.pop(folder.resolve(), None)) is not None:
+    if (descriptor := _locks.pop(folder.resolve(), None)) is not None:
         (folder / ".lock").unlink(missing_ok=True)
-        file.close()
+        os.close(descriptor)
 
 
 def start_run(cfg: TrainConfig, folder: Path) -> None:
