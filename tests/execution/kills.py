@@ -14,7 +14,6 @@ from hydra import compose, initialize_config_dir
 import train
 from dml.config import register_schema
 from dml.training import save_checkpoint, trainer
-from tests.noise import noise_splits
 
 ROOT = Path(__file__).parents[2]
 PHASES = ("half written", "not yet renamed", "just renamed")
@@ -28,7 +27,6 @@ def run(folder: str, overrides: list[str], kill_at: tuple[int, str] | None) -> N
         os.dup2(quiet.fileno(), 1)
     if kill_at is not None:
         die_while_saving(*kill_at)
-    train.build_data = lambda cfg: noise_splits()
     register_schema()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", ["resume=auto", *overrides])

@@ -8,17 +8,23 @@ from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.execution import kills
 
 KILLS = 20
 EVERYTHING = [
     "debug=smoke",
+    "dataset=folder",
+    "dataset.cache=true",
+    "transform.short_side=32",
+    "transform.evaluation.resize=32",
     "trainer.max_steps=14",
     "trainer.eval_every=2",
-    "trainer.patience=20",
+    "trainer.patience=4",
     "trainer.ema=0.8",
     "memory.batches=2",
     "memory.start_step=3",
@@ -29,31 +35,46 @@ EVERYTHING = [
 FILES = ("metrics.json", "history.csv", "steps.csv")
 
 
-def start(folder: Path, *overrides: str, kill_at: tuple[int, str] | None = None) -> BaseProcess:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of classes, four noisy pictures each."""
+    root, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name in range(60):
+        (root / str(name)).mkdir()
+        for picture in range(4):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / str(name) / f"{picture}.png")
+    return root
+
+
+def start(folder: Path, pictures: Path, *others: str, kill_at: tuple[int, str] | None = None) -> BaseProcess:
+    """A child that trains in the folder; its cache of pictures lies beside."""
+    places = [f"dataset.root={pictures}", f"dataset.cache_folder={folder.parent / 'cache'}"]
+    overrides = [*EVERYTHING, *places, *others]
     context = get_context("forkserver")  # imports once; a child starts in milliseconds
     context.set_forkserver_preload([kills.__name__])
-    process = context.Process(target=kills.run, args=(str(folder), [*EVERYTHING, *overrides], kill_at))
+    process = context.Process(target=kills.run, args=(str(folder), overrides, kill_at))
     process.start()
     return process
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
-    process = start(folder)
+    process = start(folder, pictures)
     process.join(120)
     assert process.exitcode == 0
     return folder
 
 
-def test_twenty_kills_leave_no_trace(uninterrupted: Path, tmp_path: Path) -> None:
+def test_twenty_kills_leave_no_trace(uninterrupted: Path, pictures: Path, tmp_path: Path) -> None:
     moments, killed, inside_saves, runs = random.Random(0), 0, 0, 0
     while killed < KILLS:
         folder, runs = tmp_path / str(runs), runs + 1
         while not (folder / "metrics.json").exists():
             saving = moments.random() < 0.5 and killed < KILLS
             at = (moments.randint(1, 6), moments.choice(kills.PHASES)) if saving else None
-            process = start(folder, f"num_workers={moments.choice([0, 2])}", kill_at=at)
+            process = start(folder, pictures, f"num_workers={moments.choice([0, 2])}", kill_at=at)
             if not saving and killed < KILLS:
                 time.sleep(moments.uniform(0.0, 1.5))
                 process.kill()
