@@ -21,9 +21,11 @@ from dml.data import Records, Sampler, Splits, evaluation_batches, training_batc
 from dml.losses import Objective, ZeroShotLoss, split_by_class
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
-from dml.retrieval import BACKENDS, Evaluator
+from dml.retrieval import BACKENDS, Evaluator, RetrievalMetrics
 from dml.training import HistoryLogger, Logger, ProgressLogger, TensorBoardLogger, Trainer, parameter_groups
+from dml.training.best_on_test import BestOnTest
 from dml.training.optimization import freeze_batchnorm
+from dml.training.trainer import Validation
 from dml.types import Batch
 
 __all__ = [
@@ -128,12 +130,24 @@ def build_trainer(
         optimizer,
         scheduler,
         batches=_batches(cfg, data.train, sampler),
-        validate=lambda model: evaluator(model, data.val).metrics,
+        validate=_validation(cfg, evaluator, data, folder.parent),
         folder=folder,
         seed=cfg.seed,
         device=device,
+        val_chooses=data.val_chooses,
         **options,
     )
+
+
+def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Path) -> Validation:
+    best_on_test = BestOnTest(folder, select_by=cfg.trainer.select_by)
+
+    def validate(model: EmbeddingModel) -> RetrievalMetrics:
+        if data.follow_test:
+            best_on_test.update(evaluator(model, data.test).metrics)
+        return evaluator(model, data.val).metrics
+
+    return validate
 
 
 def choose_device(cfg: TrainConfig) -> torch.device:

@@ -91,7 +91,9 @@ class TrainerConfig:
     initialisation_batches: int = MISSING  # batches whose local features initialise the prototypes
     select_by: str = MISSING  # validation metric that chooses best.pt
     patience: int | None = MISSING  # validations without a better figure that end the run; null: none do
-    ema: float | None = MISSING  # decay of a running mean of the weights, which is then what counts; null: none
+    ema: float | None = (
+        MISSING  # decay of a running mean of the weights, which is then what counts; null: none
+    )
     precision: str = MISSING  # of the model in training: fp32, bf16 or fp16
     micro_batch: int | None = MISSING  # images in the model at a time; null: the whole batch
     compile: bool = MISSING

@@ -3,8 +3,10 @@
 config.yaml           the resolved configuration, complete
 environment.json      versions, git revision, command line, seed, device
 history.csv           validation metrics and training scalars, a row per validation
-checkpoints/last.pt   everything that is needed to go on; best.pt: the weights chosen by the validation classes
-metrics.json          {"val": {...}, "test": {...}} of best.pt
+checkpoints/last.pt   everything that is needed to go on; best.pt: the weights that are reported, chosen by the
+                      validation classes, or the last ones under protocol=conventional
+metrics.json          {"val": {...}, "test": {...}} of best.pt; under protocol=conventional "train" instead of "val",
+                      and "best_on_test" if it was asked for
 test_embeddings.npz   vectors, labels, class_names and files of the test set
 tensorboard/          event files
 """
@@ -32,6 +34,7 @@ from dml.data import Records
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
 from dml.training import load_checkpoint
+from dml.training.best_on_test import load_best_on_test
 
 __all__ = ["evaluate_run", "finish_run", "load_metrics", "load_model", "open_run", "start_run"]
 
@@ -114,7 +117,8 @@ def finish_run(
             files=np.array(records.files),
         )
     path.with_suffix(".partial").replace(path)
-    _write_json(folder / "metrics.json", {split: dict(values) for split, values in metrics.items()})
+    figures = {split: dict(values) for split, values in metrics.items()} | load_best_on_test(folder)
+    _write_json(folder / "metrics.json", figures)
 
 
 def load_model(
@@ -147,7 +151,7 @@ def load_model(
 def evaluate_run(
     folder: str | Path, *, checkpoint: str = "best", data: str | None = None, device: str | None = None
 ) -> dict[str, RetrievalMetrics]:
-    """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``.
+    """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``, or ``"train"`` as in metrics.json.
 
     Args:
         folder: a run folder.
@@ -166,7 +170,10 @@ def evaluate_run(
     splits = build_data(cfg)
     evaluator = build_evaluator(cfg, splits)
     model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
-    return {"val": evaluator(model, splits.val).metrics, "test": evaluator(model, splits.test).metrics}
+    return {
+        splits.val_name: evaluator(model, splits.val).metrics,
+        "test": evaluator(model, splits.test).metrics,
+    }
 
 
 def _move_data(cfg: TrainConfig, data: str) -> None:

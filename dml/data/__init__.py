@@ -2,7 +2,7 @@
 
 from dml.data.emoji import emoji_dataset
 from dml.data.loading import evaluation_batches, training_batches
-from dml.data.protocols import holdout
+from dml.data.protocols import conventional, holdout, mlrc
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
 from dml.data.transforms import EvaluationTransform, TrainingTransform
@@ -17,8 +17,10 @@ __all__ = [
     "TrainTest",
     "TrainingTransform",
     "UniformSampler",
+    "conventional",
     "emoji_dataset",
     "evaluation_batches",
     "holdout",
+    "mlrc",
     "training_batches",
 ]

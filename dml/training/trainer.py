@@ -51,6 +51,7 @@ class Trainer:
         warmup_steps: steps in which the backbone gets no update.
         initialisation_batches: batches whose local features initialise the prototypes.
         select_by: the validation metric, larger is better, that chooses ``best.pt``.
+        val_chooses: False: ``best.pt`` is always the newest, whatever the validation says.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trainer:
         warmup_steps: int,
         initialisation_batches: int,
         select_by: str,
+        val_chooses: bool,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
         self.batches, self.validate, self.folder = batches, validate, folder
@@ -84,6 +86,7 @@ class Trainer:
             warmup_steps,
         )
         self.initialisation_batches, self.select_by = initialisation_batches, select_by
+        self.val_chooses = val_chooses
         self.step, self.resumed = 0, False
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
@@ -189,8 +192,10 @@ class Trainer:
 
     def _validate(self, loggers: Sequence[Logger]) -> None:
         metrics = self.validate(self.model)
-        if metrics[self.select_by] > self.best["value"]:
+        better = metrics[self.select_by] > self.best["value"]
+        if better:
             self.best = {"step": self.step, "value": metrics[self.select_by]}
+        if better or not self.val_chooses:
             save_checkpoint(self.folder / "best.pt", self._weights())
         for (
             logger
