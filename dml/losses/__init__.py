@@ -1,6 +1,7 @@
 """The objective and the zero-shot loss; metric losses come from pytorch-metric-learning."""
 
+from dml.losses.c1 import C1Loss
 from dml.losses.objective import Losses, Objective
 from dml.losses.zero_shot import ZeroShotLoss, split_by_class
 
-__all__ = ["Losses", "Objective", "ZeroShotLoss", "split_by_class"]
+__all__ = ["C1Loss", "Losses", "Objective", "ZeroShotLoss", "split_by_class"]
