@@ -67,11 +67,11 @@ def test_every_transform_trains(
     assert_trains(assemble(compose_smoke(f"transform={name}", "transform.size=32"), tmp_path))
 
 
-@pytest.mark.parametrize("name", names("experiment"))
+@pytest.mark.parametrize("name", names("experiment/emoji"))
 def test_every_experiment_composes_and_builds(
     name: str, compose_config: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    cfg = compose_config(f"experiment={name}", "debug=smoke", "trainer.max_steps=0")
+    cfg = compose_config(f"experiment=emoji/{name}", "debug=smoke", "trainer.max_steps=0")
     assemble(cfg, tmp_path).fit([])
 
 
