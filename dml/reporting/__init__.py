@@ -1,6 +1,6 @@
 """What people read of runs: tables, comparisons over seeds, and messages."""
 
-from dml.reporting.comparison import Comparison, compare
+from dml.reporting.comparison import Comparison, compare, single_baseline
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.reporting.published import published
 from dml.reporting.report import print_tables, report_runs
@@ -40,6 +40,7 @@ __all__ = [
     "readable_errors",
     "report_runs",
     "separated_metrics",
+    "single_baseline",
     "table_paths",
     "terminal_tables",
 ]

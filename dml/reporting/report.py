@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dml.reporting.comparison import Comparison, compare
+from dml.reporting.comparison import Comparison, compare, single_baseline
 from dml.reporting.results import find_runs, group_by_setting, missing_folds
 from dml.reporting.tables import FORMATS, terminal_tables
 
@@ -20,7 +20,8 @@ def report_runs(
     """The tables of the runs that match a pattern, and a note on each run or seed that is left out.
 
     Raises:
-        FileNotFoundError, ValueError: as in find_runs, group_by_setting and compare, or nothing is complete.
+        FileNotFoundError, ValueError: as in find_runs, group_by_setting, single_baseline and compare, or
+            nothing is complete.
     """
     finished, unfinished = find_runs(pattern)
     notes = [f"unfinished, left out: {folder}; go on with resume={folder}" for folder in unfinished]
@@ -28,7 +29,7 @@ def report_runs(
     settings = group_by_setting(finished)
     if not settings:
         raise ValueError("\n".join([f"no run that matches {pattern!r} can be reported yet:", *notes]))
-    return compare(settings, metrics, baseline), notes
+    return compare(settings, metrics, single_baseline(settings, baseline) if baseline else None), notes
 
 
 def print_tables(comparisons: Sequence[Comparison], notes: Sequence[str], paths: Sequence[Path] = ()) -> None:

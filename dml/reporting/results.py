@@ -12,11 +12,11 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config import load_config
+from dml.config import TrainConfig, load_config
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
-__all__ = ["READINGS", "Run", "Setting", "find_runs", "group_by_setting", "missing_folds"]
+__all__ = ["READINGS", "Run", "Setting", "find_runs", "group_by_setting", "missing_folds", "settings_of"]
 
 NOT_A_SETTING = (
     "seed",
@@ -193,16 +193,19 @@ def _refuse_mixture(runs: Sequence[Run]) -> None:
         )
 
 
-def _read(folder: Path) -> Run:
-    cfg = load_config(folder / "config.yaml")
+def settings_of(cfg: TrainConfig) -> dict[str, Any]:
+    """What can change a number, by dotted key, but for seed and fold; ``???`` for what is still open."""
     every = dict(_flatten(OmegaConf.to_container(cast(DictConfig, cfg), resolve=True)))
-    fold = every.pop(FOLD, None)
-    settings = {
+    return {
         key: Path(str(value)).name if key in FILES else value
         for key, value in every.items()
-        if not key.startswith(NOT_A_SETTING)
+        if not key.startswith(NOT_A_SETTING) and key != FOLD
     }
-    return Run(folder, settings, cfg.seed, fold, _read_metrics(folder))
+
+
+def _read(folder: Path) -> Run:
+    cfg = load_config(folder / "config.yaml")
+    return Run(folder, settings_of(cfg), cfg.seed, cfg.protocol.get("fold"), _read_metrics(folder))
 
 
 def _read_metrics(folder: Path) -> dict[str, dict[str, float]]:

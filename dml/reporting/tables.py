@@ -139,7 +139,7 @@ def _cells(comparison: Comparison, comparisons: Sequence[Comparison]) -> list[li
     known = {metric for row in comparison.rows for metric, figure in row.figures.items() if figure.published}
     header = ["setting", "seeds"]
     for metric in comparison.metrics:
-        header += [metric, f"Δ {metric}"] if comparison.baseline else [metric]
+        header += [metric, f"Δ {metric}"] if comparison.baselines else [metric]
         header += [f"published {metric}"] * (metric in known)
     return [header, *(_row_cells(row, comparison, known, sources) for row in comparison.rows)]
 
@@ -149,7 +149,7 @@ def _row_cells(row: Row, comparison: Comparison, known: set[str], sources: Seque
     for metric in comparison.metrics:
         figure = row.figures[metric]
         cells.append(_percent(figure.ours))
-        if comparison.baseline:
+        if comparison.baselines:
             difference = figure.difference
             cells.append(f"{_percent(difference, signed=True)} ({difference.count})" if difference else "")
         if metric in known:
@@ -164,8 +164,12 @@ def _sources(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _remarks(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[str]:
-    baselines = dict.fromkeys(part.baseline for part in comparisons if part.baseline)
-    pairs = [f"Δ: to {baseline}, over paired seeds, their number in brackets" for baseline in baselines]
+    compared = {pair: None for part in comparisons for pair in part.baselines.items()}
+    others = list(dict.fromkeys(baseline for _, baseline in compared))
+    which = (
+        f"to {others[0]}" if len(others) == 1 else ", ".join(f"{row} to {other}" for row, other in compared)
+    )
+    pairs = [f"Δ: {which}; over paired seeds, their number in brackets"] if compared else []
     sources = [f"[{1 + i}] {source}" for i, source in enumerate(_sources(comparisons))]
     return [*pairs, *sources, *notes]
 

@@ -5,15 +5,15 @@ import pytest
 from omegaconf import OmegaConf
 
 from dml.config import TrainConfig
-from dml.reporting import compare, find_runs, group_by_setting
+from dml.reporting import compare, find_runs, group_by_setting, single_baseline
 
 GAP, GSP = "pooling=GlobalAveragePooling", "pooling=GeneralizedSumPooling"
 
 
 def test_the_baseline_has_no_difference_and_others_have_it_over_common_seeds(runs: Path) -> None:
-    (table,) = compare(group_by_setting(find_runs(f"{runs}/**")[0]), ["recall@1"], GAP)
+    (table,) = compare(group_by_setting(find_runs(f"{runs}/**")[0]), ["recall@1"], {GSP: GAP})
     gap, gsp = table.rows
-    assert (table.reading, table.baseline, gap.seeds) == ("test", GAP, 3)
+    assert (table.reading, table.baselines, gap.seeds) == ("test", {GSP: GAP}, 3)
     assert gap.figures["recall@1"].difference is None
     difference = gsp.figures["recall@1"].difference
     assert difference is not None and difference.count == 2 and difference.mean == pytest.approx(0.2)
@@ -38,12 +38,19 @@ def test_a_run_that_followed_the_test_classes_is_read_under_that_name_too(
     }
 
 
-@pytest.mark.parametrize(
-    ("metric", "baseline", "message"),
-    [("recall@3", None, "accepted: recall@1"), ("map@r", "x", "fits 0"), ("map@r", "pooling", "fits 2")],
-)
-def test_an_unknown_metric_or_baseline_is_refused(
-    runs: Path, metric: str, baseline: str | None, message: str
+def test_a_single_baseline_is_for_all_others(runs: Path) -> None:
+    settings = group_by_setting(find_runs(f"{runs}/**")[0])
+    assert single_baseline(settings, "Average") == single_baseline(settings, GAP) == {GSP: GAP}
+
+
+@pytest.mark.parametrize(("text", "count"), [("x", 0), ("pooling", 2)])
+def test_a_baseline_that_is_not_one_setting_is_refused_with_the_settings(
+    text: str, count: int, runs: Path
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        compare(group_by_setting(find_runs(f"{runs}/**")[0]), [metric], baseline)
+    with pytest.raises(ValueError, match=rf"fits {count} settings, it must fit one of: {GAP}; {GSP}"):
+        single_baseline(group_by_setting(find_runs(f"{runs}/**")[0]), text)
+
+
+def test_a_row_whose_baseline_has_no_runs_has_no_difference(runs: Path) -> None:
+    (table,) = compare(group_by_setting(find_runs(f"{runs}/**")[0]), ["map@r"], {GSP: "not trained yet"})
+    assert table.baselines == {} and table.rows[1].figures["map@r"].difference is None

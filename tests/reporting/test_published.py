@@ -1,25 +1,19 @@
 import csv
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from dml.config import TrainConfig
 from dml.reporting import published
 from dml.reporting.published import FILE
-from dml.reporting.results import _flatten
+from dml.reporting.results import settings_of
 
 Compose = Callable[..., TrainConfig]
 
 
-def settings(cfg: TrainConfig) -> dict[str, Any]:
-    return dict(_flatten(OmegaConf.to_container(cfg)))  # type: ignore[arg-type]
-
-
 def known(compose: Compose, row: str, reading: str, metric: str) -> float | None:
-    found = published(settings(compose(f"experiment={row}")), reading=reading, metric=metric)
+    found = published(settings_of(compose(f"experiment={row}")), reading=reading, metric=metric)
     return None if found is None else round(100 * found.value, 2)
 
 
