@@ -82,6 +82,13 @@ def test_every_data_set_reads_and_splits(name: str, compose_config: Compose) -> 
     assert sum(map(len, classes)) == len(set.union(*classes))
 
 
+@pytest.mark.parametrize("name", names("protocol"))
+def test_every_protocol_keeps_the_test_classes_apart(name: str, compose_config: Compose) -> None:
+    splits = build_data(compose_config(f"protocol={name}"))
+    assert not set(splits.test.class_names) & {*splits.train.class_names, *splits.val.class_names}
+    assert splits.val_chooses == set(splits.train.class_names).isdisjoint(splits.val.class_names)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
