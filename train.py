@@ -36,13 +36,11 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
     with open_loggers(cfg, folder, start=trainer.step) as loggers:
         trainer.fit(loggers)
 
-    best = load_model(
-        folder, device=trainer.device
-    )  # chosen by the validation classes; test is looked at once
+    best = load_model(folder, device=trainer.device)  # chosen by the protocol, never by the test classes
     val, test = evaluator(best, data.val), evaluator(best, data.test)
     finish_run(
         folder,
-        metrics={"val": val.metrics, "test": test.metrics},
+        metrics={data.val_name: val.metrics, "test": test.metrics},
         records=data.test,
         embeddings=test.embeddings,
     )

@@ -24,15 +24,17 @@ from dml.environment import describe_environment
 from dml.losses import CrossBatchMemory, Objective, ZeroShotLoss, split_by_class
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
-from dml.retrieval import BACKENDS, Evaluator
+from dml.retrieval import BACKENDS, Evaluator, RetrievalMetrics
 from dml.training import (
     PRECISIONS,
+    BestOnTest,
     HistoryLogger,
     Logger,
     ProgressLogger,
     StepLogger,
     TensorBoardLogger,
     Trainer,
+    Validation,
     freeze_batchnorm,
     parameter_groups,
 )
@@ -182,13 +184,25 @@ def build_trainer(
         optimizer,
         scheduler,
         batches=_batches(cfg, data.train, sampler),
-        validate=lambda model: evaluator(model, data.val).metrics,
+        validate=_validation(cfg, evaluator, data, folder.parent),
         folder=folder,
         seed=cfg.seed,
         device=device,
         record={"config": to_plain(cfg), "environment": describe_environment(seed=cfg.seed, device=device)},
+        val_chooses=data.val_chooses,
         **options,
     )
+
+
+def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Path) -> Validation:
+    best_on_test = BestOnTest(folder, select_by=cfg.trainer.select_by)
+
+    def validate(model: EmbeddingModel) -> RetrievalMetrics:
+        if data.follow_test:
+            best_on_test.update(evaluator(model, data.test).metrics)
+        return evaluator(model, data.val).metrics
+
+    return validate
 
 
 def choose_device(cfg: TrainConfig) -> torch.device:

@@ -4,8 +4,10 @@ config.yaml           the resolved configuration, complete
 environment.json      versions, git revision, command line, seed, device
 history.csv           validation metrics and training scalars, a row per validation
 steps.csv             loss and gradient norm of every step, with all digits
-checkpoints/last.pt   everything that is needed to go on; best.pt: the weights chosen by the validation classes
-metrics.json          {"val": {...}, "test": {...}} of best.pt
+checkpoints/last.pt   everything that is needed to go on; best.pt: the weights that are reported, chosen by the
+                      validation classes, or the last ones under protocol=conventional
+metrics.json          {"val": {...}, "test": {...}} of best.pt; under protocol=conventional "train" instead of "val",
+                      and "best_on_test" if it was asked for
 test_embeddings.npz   vectors, labels, class_names, files, is_query and is_gallery of the test set
 tensorboard/          event files
 
@@ -44,7 +46,7 @@ from dml.distributed import broadcast, is_main
 from dml.environment import describe_environment
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
-from dml.training import StepLogger, load_checkpoint, read_steps
+from dml.training import StepLogger, load_best_on_test, load_checkpoint, read_steps
 
 __all__ = [
     "Verification",
@@ -236,7 +238,8 @@ def finish_run(
             is_gallery=is_gallery,
         )
     path.with_suffix(".partial").replace(path)
-    _write_json(folder / "metrics.json", {split: dict(values) for split, values in metrics.items()})
+    figures = {split: dict(values) for split, values in metrics.items()} | load_best_on_test(folder)
+    _write_json(folder / "metrics.json", figures)
     _unlock(folder)
 
 
@@ -278,7 +281,7 @@ def load_model(
 def evaluate_run(
     folder: str | Path, *, checkpoint: str = "best", data: str | None = None, device: str | None = None
 ) -> dict[str, RetrievalMetrics]:
-    """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``.
+    """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``, or ``"train"`` as in metrics.json.
 
     Args:
         folder: a run folder.
@@ -297,7 +300,10 @@ def evaluate_run(
     splits = build_data(cfg)
     evaluator = build_evaluator(cfg, splits)
     model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
-    return {"val": evaluator(model, splits.val).metrics, "test": evaluator(model, splits.test).metrics}
+    return {
+        splits.val_name: evaluator(model, splits.val).metrics,
+        "test": evaluator(model, splits.test).metrics,
+    }
 
 
 class Verification(NamedTuple):

@@ -1,27 +1,18 @@
 """Compare finished runs: python scripts/report.py 'runs=runs/**' baseline=pooling=GlobalAveragePooling
 
-runs=PATTERN        run folders; ** stands for any depth
+runs=PATTERN        run folders of one data set; ** stands for any depth
 baseline=TEXT       part of the label of the setting that the others are compared with, over paired seeds
 metrics=[a,b]       figures of the test classes; [recall@1,map@r] if not given
-output=FILE.md      writes the table as Markdown too
+output=FILE         writes the tables too, as .md, .csv or .tex; without an ending as all three
 """
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from omegaconf import MISSING
-from rich.console import Console
 
 from dml.config import parse_arguments
-from dml.reporting import (
-    comparison_rows,
-    find_runs,
-    group_by_setting,
-    markdown_table,
-    readable_errors,
-    terminal_table,
-)
+from dml.reporting import print_tables, readable_errors, report_runs, table_paths
 
 
 @dataclass
@@ -38,16 +29,9 @@ def main() -> None:
         print(__doc__)
         return
     arguments = parse_arguments(Arguments, sys.argv[1:])
-    finished, unfinished = find_runs(arguments.runs)
-    rows = comparison_rows(group_by_setting(finished), arguments.metrics, arguments.baseline)
-    console = Console()
-    console.print(terminal_table(rows))
-    for folder in unfinished:
-        console.print(
-            f"unfinished, left out: {folder}; go on with resume={folder}", soft_wrap=True, markup=False
-        )
-    if arguments.output:
-        Path(arguments.output).write_text(markdown_table(rows), encoding="utf-8")
+    paths = table_paths(arguments.output) if arguments.output else []
+    comparisons, notes = report_runs(arguments.runs, arguments.metrics, baseline=arguments.baseline)
+    print_tables(comparisons, notes, paths)
 
 
 if __name__ == "__main__":

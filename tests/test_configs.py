@@ -66,12 +66,19 @@ def test_every_transform_trains(
     assert_trains(assemble(compose_smoke(f"transform={name}", "transform.size=32"), tmp_path))
 
 
-@pytest.mark.parametrize("name", names("experiment"))
+@pytest.mark.parametrize("name", names("experiment/emoji"))
 def test_every_experiment_composes_and_builds(
     name: str, compose_config: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    cfg = compose_config(f"experiment={name}", "debug=smoke", "trainer.max_steps=0")
+    cfg = compose_config(f"experiment=emoji/{name}", "debug=smoke", "trainer.max_steps=0")
     assemble(cfg, tmp_path).fit([])
+
+
+@pytest.mark.parametrize("name", names("protocol"))
+def test_every_protocol_keeps_the_test_classes_apart(name: str, compose_config: Compose) -> None:
+    splits = build_data(compose_config(f"protocol={name}"))
+    assert not set(splits.test.class_names) & {*splits.train.class_names, *splits.val.class_names}
+    assert splits.val_chooses == set(splits.train.class_names).isdisjoint(splits.val.class_names)
 
 
 @pytest.mark.parametrize(

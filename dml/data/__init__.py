@@ -8,7 +8,7 @@ from dml.data.folder import folder
 from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
 from dml.data.photographs import PhotographEvaluationTransform, PhotographTrainingTransform
-from dml.data.protocols import holdout
+from dml.data.protocols import conventional, holdout, mlrc
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
 from dml.data.sop import sop
@@ -28,6 +28,7 @@ __all__ = [
     "TrainingTransform",
     "UniformSampler",
     "cars",
+    "conventional",
     "cub",
     "decode",
     "emoji_dataset",
@@ -35,6 +36,7 @@ __all__ = [
     "folder",
     "holdout",
     "inshop",
+    "mlrc",
     "sop",
     "table",
     "training_batches",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 from dml.data.records import Splits, TrainTest
 
-__all__ = ["holdout"]
+__all__ = ["conventional", "holdout", "mlrc"]
 
 
 def holdout(data: TrainTest, *, fraction: float) -> Splits:
@@ -24,15 +26,67 @@ def holdout(data: TrainTest, *, fraction: float) -> Splits:
         )
     names = sorted(data.train.class_names, key=_hash)
     count = round(len(names) * fraction)
-    val, train = names[:count], names[count:]
-    for role, chosen in (("validation", val), ("training", train), ("test", data.test.class_names)):
+    return _splits(data, names[:count], f"at protocol.fraction={fraction}", "change protocol.fraction")
+
+
+def mlrc(data: TrainTest, *, folds: int, fold: int) -> Splits:
+    """Hold out one of k blocks of the train classes, in the order of the data set; each fold has its own model.
+
+    The blocks end at linspace(0, classes, folds + 1), cut to integers.
+
+    Raises:
+        ValueError: a fold that does not exist, fewer than two folds, or sets without two classes each.
+    Source: Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020.
+    """
+    if folds < 2:
+        raise ValueError(
+            f"protocol.folds={folds}: give at least 2, so that classes are left to train on; published with 4"
+        )
+    if not 0 <= fold < folds:
+        raise ValueError(
+            f"protocol.fold={fold} does not exist: {folds} folds are numbered 0 to {folds - 1}; "
+            "give one of them, or change protocol.folds"
+        )
+    names = data.train.class_names
+    edges = np.linspace(0, len(names), folds + 1).astype(int)
+    return _splits(
+        data, names[edges[fold] : edges[fold + 1]], f"in {folds} folds", "give fewer protocol.folds"
+    )
+
+
+def conventional(data: TrainTest, *, report_best_on_test: bool) -> Splits:
+    """Train on all train classes and report the last checkpoint: nobody is left to choose an earlier one.
+
+    Validation looks at the training images themselves. Schedule and patience may follow it; the checkpoint that is
+    reported does not.
+
+    Args:
+        report_best_on_test: follow the test classes too, for the figure that the literature reports; it is
+            written as ``best_on_test`` and decides nothing.
+
+    Raises:
+        ValueError: the training or the test set has fewer than two classes.
+    """
+    for role, records in (("training", data.train), ("test", data.test)):
+        if records.num_classes < 2:
+            raise ValueError(
+                f"the {role} set has {records.num_classes} classes, it needs at least 2: "
+                "give a data set with more classes"
+            )
+    return Splits(data.train, data.train, data.test, val_chooses=False, follow_test=report_best_on_test)
+
+
+def _splits(data: TrainTest, held_out: tuple[str, ...] | list[str], rule: str, remedy: str) -> Splits:
+    names = set(data.train.class_names) - set(held_out)
+    for role, chosen in (("validation", held_out), ("training", names), ("test", data.test.class_names)):
         if len(chosen) < 2:
             raise ValueError(
                 f"the {role} set would have {len(chosen)} classes, it needs at least 2: "
-                f"{len(names)} train classes at protocol.fraction={fraction}, {data.test.num_classes} test classes; "
-                "change protocol.fraction or give a data set with more classes"
+                f"{data.train.num_classes} train classes {rule}, {data.test.num_classes} test classes; "
+                f"{remedy} or give a data set with more classes"
             )
-    return Splits(data.train.select_classes(train), data.train.select_classes(val), data.test)
+    train, val = data.train.select_classes(list(names)), data.train.select_classes(list(held_out))
+    return Splits(train, val, data.test)
 
 
 def _hash(name: str) -> bytes:

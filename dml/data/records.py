@@ -78,8 +78,19 @@ class TrainTest(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """What a protocol returns: images to train on, to choose by, and to report on, of disjoint classes."""
+    """What a protocol returns: images to train on, to choose by, and to report on, of disjoint classes.
+
+    val_chooses: False where val is the training images themselves; then the last checkpoint is reported.
+    follow_test: the best figure of the test classes along the training is reported too, under its own name.
+    """
 
     train: Records
     val: Records
     test: Records
+    val_chooses: bool = True
+    follow_test: bool = False
+
+    @property
+    def val_name(self) -> str:
+        """What the figures of val are called."""
+        return "val" if self.val_chooses else "train"

@@ -1,15 +1,20 @@
 """What people read of runs: tables, comparisons over seeds, and messages."""
 
-from dml.reporting.results import (
-    Estimate,
-    Run,
-    Setting,
-    estimate,
-    find_runs,
-    group_by_setting,
-    paired_difference,
+from dml.reporting.comparison import Comparison, compare, single_baseline
+from dml.reporting.ensembles import concatenated_metrics, separated_metrics
+from dml.reporting.published import published
+from dml.reporting.report import print_tables, report_runs
+from dml.reporting.results import Run, Setting, find_runs, group_by_setting, missing_folds
+from dml.reporting.statistics import Estimate, estimate, paired_difference
+from dml.reporting.sweeps import sweep_table
+from dml.reporting.tables import (
+    FORMATS,
+    csv_table,
+    latex_tables,
+    markdown_tables,
+    table_paths,
+    terminal_tables,
 )
-from dml.reporting.tables import comparison_rows, markdown_table, terminal_table
 from dml.reporting.terminal import (
     metrics_table,
     print_evaluation,
@@ -19,19 +24,32 @@ from dml.reporting.terminal import (
 )
 
 __all__ = [
+    "FORMATS",
+    "Comparison",
     "Estimate",
     "Run",
     "Setting",
-    "comparison_rows",
+    "compare",
+    "concatenated_metrics",
+    "csv_table",
     "estimate",
     "find_runs",
     "group_by_setting",
-    "markdown_table",
+    "latex_tables",
+    "markdown_tables",
     "metrics_table",
+    "missing_folds",
     "paired_difference",
     "print_evaluation",
     "print_results",
+    "print_tables",
     "print_verification",
+    "published",
     "readable_errors",
-    "terminal_table",
+    "report_runs",
+    "separated_metrics",
+    "single_baseline",
+    "sweep_table",
+    "table_paths",
+    "terminal_tables",
 ]

@@ -1,66 +1,109 @@
-"""Read finished runs and group them: runs that differ in nothing but the seed are one setting."""
+"""Read finished runs and group them: runs that differ in nothing but seed and fold are one setting."""
 
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from scipy import stats
 
-from dml.config import load_config
+from dml.config import TrainConfig, load_config
+from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
-__all__ = ["Estimate", "Run", "Setting", "estimate", "find_runs", "group_by_setting", "paired_difference"]
+__all__ = ["READINGS", "Run", "Setting", "find_runs", "group_by_setting", "missing_folds", "settings_of"]
 
 NOT_A_SETTING = (
     "seed",
     "resume",
+    "accept_changes",
     "num_workers",
     "paths.",
     "logger.",
     "dataset.root",
-    "backbone.weights",
+    "dataset.cache",
     "trainer.device",
     "trainer.log_every",
     "evaluator.batch_size",
     "evaluator.backend",
 )
+FILES = ("backbone.weights", "backbone.checkpoint", "dataset.path")  # by name, wherever they lie
+FOLD = "protocol.fold"
+
+READINGS = ("test", "separated", "concatenated", "best on test")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its settings by dotted key without those that cannot change a number, its figures."""
+    """A finished run: its folder, its settings by dotted key without those that cannot change a number, its figures.
+
+    fold: the block of classes held out; None under a protocol without folds.
+    """
 
     folder: Path
     settings: Mapping[str, Any]
     seed: int
+    fold: int | None
     metrics: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in the seed alone, by seed; the label says what sets them apart from the other settings."""
+    """Runs that differ in seed and fold alone; the label says what sets them apart from the other settings.
+
+    runs: by seed, the runs of its folds in their order; a single run under a protocol without folds.
+    """
 
     label: str
-    runs: Mapping[int, Run]
+    runs: Mapping[int, tuple[Run, ...]]
 
-    def values(self, metric: str) -> dict[int, float]:
-        """The figure of the test classes by seed."""
-        return {seed: run.metrics["test"][metric] for seed, run in self.runs.items()}
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return next(iter(self.runs.values()))[0].settings
 
+    @cached_property
+    def figures(self) -> Mapping[str, Mapping[int, Mapping[str, float]]]:
+        """The metrics of the test classes, by reading and seed.
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with the half width of its 95 % interval (Student's t); NaN for a single value."""
+        Under folds: ``separated``, the mean over the models, and ``concatenated``, of their joint embedding. Else
+        ``test``, and ``best on test`` if all runs followed the test classes.
+        """
+        if "protocol.folds" in self.settings:
+            return {
+                "separated": {
+                    seed: separated_metrics([run.metrics["test"] for run in runs])
+                    for seed, runs in self.runs.items()
+                },
+                "concatenated": {
+                    seed: concatenated_metrics([run.folder for run in runs], metrics=runs[0].metrics["test"])
+                    for seed, runs in self.runs.items()
+                },
+            }
+        found = {"test": "test", "best on test": "best_on_test"}
+        return {
+            reading: {seed: run.metrics[key] for seed, (run,) in self.runs.items()}
+            for reading, key in found.items()
+            if all(key in run.metrics for (run,) in self.runs.values())
+        }
 
-    mean: float
-    half_width: float
-    count: int
+    def values(self, metric: str, reading: str = "test") -> dict[int, float]:
+        """One metric by seed.
+
+        Raises:
+            ValueError: the runs do not have it.
+        """
+        figures = self.figures[reading]
+        known = next(iter(figures.values()))
+        if metric not in known:
+            raise ValueError(
+                f"metrics has {metric!r}, which {self.label} does not have; accepted: {', '.join(known)}"
+            )
+        return {seed: metrics[metric] for seed, metrics in figures.items()}
 
 
 def find_runs(pattern: str) -> tuple[list[Run], list[Path]]:
@@ -68,6 +111,7 @@ def find_runs(pattern: str) -> tuple[list[Run], list[Path]]:
 
     Raises:
         FileNotFoundError: no run folder matches.
+        ValueError: a config.yaml or metrics.json that is not of this project; the message names it.
     """
     configs = (Path(folder) / "config.yaml" for folder in glob.glob(pattern, recursive=True))
     folders = sorted({path.parent for path in configs if path.is_file()})
@@ -80,48 +124,102 @@ def find_runs(pattern: str) -> tuple[list[Run], list[Path]]:
 
 
 def group_by_setting(runs: Iterable[Run]) -> list[Setting]:
-    """Group runs by everything but the seed, in the order of their folders.
+    """Group runs by everything but seed and fold, in the order of their folders; seeds that lack a fold are left out.
 
     Raises:
-        ValueError: two runs have the same setting and the same seed.
+        ValueError: two runs have the same setting, seed and fold; or runs of several test sets, which no
+            table can compare.
     """
-    groups: dict[frozenset[tuple[str, Any]], dict[int, Run]] = {}
+    groups: dict[frozenset[tuple[str, Any]], dict[int, dict[int | None, Run]]] = {}
+    runs = list(runs)
+    _refuse_mixture(runs)
     for run in runs:
         group = groups.setdefault(frozenset(run.settings.items()), {})  # 5 and 5.0 are one setting
-        if run.seed in group:
+        folds = group.setdefault(run.seed, {})
+        if run.fold in folds:
             raise ValueError(
-                f"{group[run.seed].folder} and {run.folder} have the same setting and the same seed {run.seed}: "
+                f"{folds[run.fold].folder} and {run.folder} have the same setting and the same seed {run.seed}: "
                 "narrow the pattern so that it matches one of them"
             )
-        group[run.seed] = run
-    labels = _labels([next(iter(group.values())).settings for group in groups.values()])
+        folds[run.fold] = run
+    complete = [
+        {
+            seed: tuple(folds[fold] for fold in _folds(folds))
+            for seed, folds in sorted(group.items())
+            if not _missing(folds)
+        }
+        for group in groups.values()
+    ]
+    complete = [group for group in complete if group]
+    labels = _labels([next(iter(group.values()))[0].settings for group in complete])
+    return [Setting(label, group) for label, group in zip(labels, complete, strict=True)]
+
+
+def missing_folds(runs: Iterable[Run]) -> list[str]:
+    """A sentence for each seed whose ensemble is not complete."""
+    groups: dict[tuple[frozenset[tuple[str, Any]], int], dict[int | None, Run]] = {}
+    for run in runs:
+        groups.setdefault((frozenset(run.settings.items()), run.seed), {})[run.fold] = run
     return [
-        Setting(label, dict(sorted(group.items())))
-        for label, group in zip(labels, groups.values(), strict=True)
+        f"left out: seed {seed} of {folds[min(folds, key=str)].folder.parent}, which lacks fold "
+        f"{', '.join(map(str, _missing(folds)))}"
+        for (_, seed), folds in groups.items()
+        if _missing(folds)
     ]
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval of independent values."""
-    count = len(values)
-    if count < 2:
-        return Estimate(float(np.mean(values)), float("nan"), count)
-    half_width = stats.t.ppf(0.975, count - 1) * stats.sem(values)
-    return Estimate(float(np.mean(values)), float(half_width), count)
+def _folds(runs: Mapping[int | None, Run]) -> list[int | None]:
+    """The folds that a seed needs: all of the protocol, or the one nameless one."""
+    count = next(iter(runs.values())).settings.get("protocol.folds")
+    return [None] if count is None else list(range(count))
 
 
-def paired_difference(setting: Setting, baseline: Setting, metric: str) -> Estimate | None:
-    """Mean and 95 % interval of the differences over the seeds that both have; None if they share no seed."""
-    ours, theirs = setting.values(metric), baseline.values(metric)
-    differences = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    return estimate(differences) if differences else None
+def _missing(runs: Mapping[int | None, Run]) -> list[int | None]:
+    return [fold for fold in _folds(runs) if fold not in runs]
+
+
+def _refuse_mixture(runs: Sequence[Run]) -> None:
+    """Figures of different test classes say nothing about each other."""
+    first: dict[tuple[str, ...], Run] = {}
+    for run in runs:
+        test = run.metrics["test"]
+        counts = tuple(f"{test[name]} {name}" for name in ("queries", "gallery") if name in test)
+        first.setdefault((str(run.settings["dataset._target_"]).rpartition(".")[2], *counts), run)
+    if len(first) > 1:
+        kinds = "; ".join(f"{', '.join(kind)} in {run.folder}" for kind, run in first.items())
+        raise ValueError(
+            f"the runs were tested on different images and cannot stand in one table: {kinds}. Narrow the pattern "
+            "to the runs of one data set"
+        )
+
+
+def settings_of(cfg: TrainConfig) -> dict[str, Any]:
+    """What can change a number, by dotted key, but for seed and fold; ``???`` for what is still open."""
+    every = dict(_flatten(OmegaConf.to_container(cast(DictConfig, cfg), resolve=True)))
+    return {
+        key: Path(str(value)).name if key in FILES else value
+        for key, value in every.items()
+        if not key.startswith(NOT_A_SETTING) and key != FOLD
+    }
 
 
 def _read(folder: Path) -> Run:
     cfg = load_config(folder / "config.yaml")
-    every = _flatten(OmegaConf.to_container(cast(DictConfig, cfg), resolve=True))
-    settings = {key: value for key, value in every if not key.startswith(NOT_A_SETTING)}
-    return Run(folder, settings, cfg.seed, load_metrics(folder))
+    return Run(folder, settings_of(cfg), cfg.seed, cfg.protocol.get("fold"), _read_metrics(folder))
+
+
+def _read_metrics(folder: Path) -> dict[str, dict[str, float]]:
+    try:
+        metrics = load_metrics(folder)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{folder / 'metrics.json'} cannot be read: {error}; move the folder away"
+        ) from error
+    if not isinstance(metrics, dict) or "test" not in metrics:
+        raise ValueError(
+            f"{folder / 'metrics.json'} has no figures of the test classes; move the folder away"
+        )
+    return metrics
 
 
 def _flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

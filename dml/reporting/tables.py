@@ -1,81 +1,207 @@
-"""A table over settings and seeds, for the terminal and as Markdown."""
+"""Comparisons as tables: for the terminal, and as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
-from dml.reporting.results import Estimate, Setting, estimate, paired_difference
+from dml.reporting.comparison import Comparison, Figure, Row
+from dml.reporting.statistics import Estimate
 
-__all__ = ["comparison_rows", "markdown_table", "terminal_table"]
+__all__ = ["FORMATS", "csv_table", "latex_tables", "markdown_tables", "table_paths", "terminal_tables"]
+
+TITLES = {
+    "test": "test classes, in %",
+    "separated": "separated: mean over the models of the folds, in %",
+    "concatenated": "concatenated: joint embedding of the folds, in %",
+    "best on test": "best on test: chosen by the test classes, as the literature does, in %",
+}
+CSV_COLUMNS = (
+    "reading",
+    "setting",
+    "seeds",
+    "metric",
+    "mean",
+    "half_width",
+    "difference",
+    "difference_half_width",
+    "paired_seeds",
+    "published",
+    "source",
+)
 
 
-def comparison_rows(
-    settings: Sequence[Setting], metrics: Sequence[str], baseline: str | None
-) -> list[list[str]]:
-    """Header and rows: per metric the mean ± 95 % interval in per cent, and the paired difference to a baseline.
+def terminal_tables(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> list[Table | str]:
+    """One table for each comparison, then the sources and the notes."""
+    return [*(_terminal_table(part, comparisons) for part in comparisons), *_remarks(comparisons, notes)]
 
-    The baseline is the one setting whose label contains the given text.
+
+def markdown_tables(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
+    """The tables, each under its title unless there is only that of the test classes."""
+    titled = [comparison.reading for comparison in comparisons] != ["test"]
+    blocks = []
+    for comparison in comparisons:
+        header, *body = _cells(comparison, comparisons)
+        rule = ["---"] + ["---:"] * (len(header) - 1)
+        table = "".join(f"| {' | '.join(map(_markdown, row))} |\n" for row in (header, rule, *body))
+        blocks.append(f"{TITLES[comparison.reading].capitalize()}:\n\n{table}" if titled else table)
+    remarks = "".join(f"- {remark}\n" for remark in _remarks(comparisons, notes))
+    return "\n".join([*blocks, remarks] if remarks else blocks)
+
+
+def latex_tables(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
+    """A table environment for each comparison, for a document with ``\\usepackage{booktabs}``."""
+    remarks = [_latex(remark) for remark in _remarks(comparisons, notes)]
+    blocks = []
+    for comparison in comparisons:
+        header, *body = (" & ".join(map(_latex, row)) + r" \\" for row in _cells(comparison, comparisons))
+        columns = "l" + "r" * header.count("&")
+        lines = [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_latex(TITLES[comparison.reading].capitalize())}}}",
+            rf"  \begin{{tabular}}{{{columns}}}",
+            r"    \toprule",
+            f"    {header}",
+            r"    \midrule",
+            *(f"    {row}" for row in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            *(rf"  \par\footnotesize {remark}" for remark in remarks),
+            r"\end{table}",
+        ]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def csv_table(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
+    """One line for each reading, setting and metric, in per cent with all digits; notes have no place in it."""
+    del notes
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for comparison in comparisons:
+        for row in comparison.rows:
+            for metric, figure in row.figures.items():
+                start = (comparison.reading, row.label, row.seeds, metric)
+                writer.writerow([*start, *_numbers(figure)])
+    return buffer.getvalue()
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Comparison], Sequence[str]], str]] = {
+    ".md": markdown_tables,
+    ".csv": csv_table,
+    ".tex": latex_tables,
+}
+
+
+def table_paths(output: str) -> list[Path]:
+    """The file to write, or one for each format if the name has no ending.
 
     Raises:
-        ValueError: no setting, or more than one, has such a label; or a metric that the runs do not have.
+        ValueError: an ending that is no format.
+        FileNotFoundError: there is no such folder.
     """
-    reference = _choose(settings, baseline) if baseline else None
-    header = ["setting", "seeds", *(name for metric in metrics for name in _columns(metric, reference))]
-    rows = [[s.label, str(len(s.runs)), *_cells(s, metrics, reference)] for s in settings]
-    return [header, *rows]
+    path = Path(output)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"output={output}: there is no folder {path.parent}; make it, or choose another"
+        )
+    if not path.suffix:
+        return [path.with_suffix(suffix) for suffix in FORMATS]
+    if path.suffix not in FORMATS:
+        raise ValueError(
+            f"output={output}: the ending {path.suffix} is no format; accepted: {', '.join(FORMATS)}, or none for all"
+        )
+    return [path]
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """The rows as a Markdown table, the first one as its header."""
-    header, *body = rows
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *body))
-
-
-def terminal_table(rows: Sequence[Sequence[str]]) -> Table:
-    """The rows for rich, the first one as the header."""
-    table = Table(*rows[0])
+def _terminal_table(comparison: Comparison, comparisons: Sequence[Comparison]) -> Table:
+    header, *body = _cells(comparison, comparisons)
+    table = Table(*header, title=TITLES[comparison.reading], title_justify="left")
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in rows[1:]:
-        table.add_row(*row)
+    for row in body:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
     return table
 
 
-def _choose(settings: Sequence[Setting], baseline: str) -> Setting:
-    matching = [setting for setting in settings if baseline in setting.label]
-    if len(matching) != 1:
-        labels = "; ".join(setting.label for setting in settings)
-        raise ValueError(f"baseline={baseline!r} fits {len(matching)} settings, it must fit one of: {labels}")
-    return matching[0]
+def _cells(comparison: Comparison, comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Header and rows as text; columns that would be empty are left out."""
+    sources = _sources(comparisons)
+    known = {metric for row in comparison.rows for metric, figure in row.figures.items() if figure.published}
+    header = ["setting", "seeds"]
+    for metric in comparison.metrics:
+        header += [metric, f"Δ {metric}"] if comparison.baselines else [metric]
+        header += [f"published {metric}"] * (metric in known)
+    return [header, *(_row_cells(row, comparison, known, sources) for row in comparison.rows)]
 
 
-def _columns(metric: str, reference: Setting | None) -> list[str]:
-    return [metric] if reference is None else [metric, f"Δ {metric}"]
-
-
-def _cells(setting: Setting, metrics: Sequence[str], reference: Setting | None) -> list[str]:
-    cells = []
-    for metric in metrics:
-        cells.append(_percent(estimate(list(_values(setting, metric).values()))))
-        if reference is not None:
-            difference = None if setting is reference else paired_difference(setting, reference, metric)
-            cells.append(_percent(difference, signed=True) if difference else "")
+def _row_cells(row: Row, comparison: Comparison, known: set[str], sources: Sequence[str]) -> list[str]:
+    cells = [row.label, str(row.seeds)]
+    for metric in comparison.metrics:
+        figure = row.figures[metric]
+        cells.append(_percent(figure.ours))
+        if comparison.baselines:
+            difference = figure.difference
+            cells.append(f"{_percent(difference, signed=True)} ({difference.count})" if difference else "")
+        if metric in known:
+            theirs = figure.published
+            cells.append(f"{100 * theirs.value:.2f} [{1 + sources.index(theirs.source)}]" if theirs else "")
     return cells
 
 
-def _values(setting: Setting, metric: str) -> dict[int, float]:
-    try:
-        return setting.values(metric)
-    except KeyError:
-        known = ", ".join(next(iter(setting.runs.values())).metrics["test"])
-        raise ValueError(f"metrics has {metric!r}, which the runs do not have; accepted: {known}") from None
+def _sources(comparisons: Sequence[Comparison]) -> list[str]:
+    figures = (f for part in comparisons for row in part.rows for f in row.figures.values())
+    return list(dict.fromkeys(figure.published.source for figure in figures if figure.published))
+
+
+def _remarks(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[str]:
+    compared = {pair: None for part in comparisons for pair in part.baselines.items()}
+    others = list(dict.fromkeys(baseline for _, baseline in compared))
+    which = (
+        f"to {others[0]}" if len(others) == 1 else ", ".join(f"{row} to {other}" for row, other in compared)
+    )
+    pairs = [f"Δ: {which}; over paired seeds, their number in brackets"] if compared else []
+    sources = [f"[{1 + i}] {source}" for i, source in enumerate(_sources(comparisons))]
+    return [*pairs, *sources, *notes]
 
 
 def _percent(value: Estimate, *, signed: bool = False) -> str:
     mean = f"{100 * value.mean:{'+' if signed else ''}.2f}"
     return mean if math.isnan(value.half_width) else f"{mean} ± {100 * value.half_width:.2f}"
+
+
+def _numbers(figure: Figure) -> list[object]:
+    difference, theirs = figure.difference, figure.published
+    return [
+        *_pair(figure.ours),
+        *(_pair(difference) if difference else ("", "")),
+        difference.count if difference else "",
+        100 * theirs.value if theirs else "",
+        theirs.source if theirs else "",
+    ]
+
+
+def _pair(value: Estimate) -> tuple[object, object]:
+    return 100 * value.mean, "" if math.isnan(value.half_width) else 100 * value.half_width
+
+
+def _markdown(cell: str) -> str:
+    return cell.replace("|", r"\|")
+
+
+def _latex(text: str) -> str:
+    """Text for LaTeX: its special characters escaped, signs as mathematics."""
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    names |= {character: f"\\{character}" for character in "&%$#_{}"}
+    names |= {"±": r"$\pm$", "Δ": r"$\Delta$"}
+    escaped = "".join(names.get(character, character) for character in text)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)

@@ -94,7 +94,8 @@ def print_verification(verification: Verification) -> bool:
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     """One column per set of images, one row per metric, in per cent; counts as they are."""
-    table = Table("metric", *metrics, title="classes never seen in training", title_justify="left")
+    title = "classes never seen in training" + (", and the train images" if "train" in metrics else "")
+    table = Table("metric", *metrics, title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for name in next(iter(metrics.values())):

@@ -1,5 +1,6 @@
 """The training loop and what surrounds it: gradients, optimisation, checkpoints, interruption, loggers."""
 
+from dml.training.best_on_test import BestOnTest, load_best_on_test
 from dml.training.checkpoint import load_checkpoint, save_checkpoint
 from dml.training.gradients import PRECISIONS
 from dml.training.interruption import Interrupted
@@ -12,10 +13,11 @@ from dml.training.loggers import (
     read_steps,
 )
 from dml.training.optimization import constant, freeze_batchnorm, one_cycle, parameter_groups, plateau
-from dml.training.trainer import NonFiniteLossError, Trainer
+from dml.training.trainer import NonFiniteLossError, Trainer, Validation
 
 __all__ = [
     "PRECISIONS",
+    "BestOnTest",
     "HistoryLogger",
     "Interrupted",
     "Logger",
@@ -24,8 +26,10 @@ __all__ = [
     "StepLogger",
     "TensorBoardLogger",
     "Trainer",
+    "Validation",
     "constant",
     "freeze_batchnorm",
+    "load_best_on_test",
     "load_checkpoint",
     "one_cycle",
     "parameter_groups",

@@ -26,7 +26,7 @@ from dml.training.loggers import Logger
 from dml.training.optimization import freeze_batchnorm
 from dml.types import Batch, Pooled
 
-__all__ = ["NonFiniteLossError", "Trainer"]
+__all__ = ["NonFiniteLossError", "Trainer", "Validation"]
 
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
@@ -60,6 +60,7 @@ class Trainer:
         patience: validations without a better figure that end the run; None never does.
         ema: decay of a running mean of the weights, which is then validated and kept; None for the weights alone.
         precision, micro_batch, compile: see `BatchGradient`.
+        val_chooses: False: ``best.pt`` is always the newest, whatever the validation says.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Trainer:
         precision: str,
         micro_batch: int | None,
         compile: bool,
+        val_chooses: bool,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
         self.batches, self.validate, self.folder, self.record = batches, validate, folder, record
@@ -108,6 +110,7 @@ class Trainer:
         self.average = (
             None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call]
         )
+        self.val_chooses = val_chooses
         self.step, self.resumed = 0, False
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
@@ -232,8 +235,10 @@ class Trainer:
 
     def _validate(self, loggers: Sequence[Logger]) -> None:
         metrics = self.validate(self._validated())
-        if metrics[self.select_by] > self.best["value"]:
+        better = metrics[self.select_by] > self.best["value"]
+        if better:
             self.best = {"step": self.step, "value": metrics[self.select_by]}
+        if better or not self.val_chooses:
             self._save("best.pt", self._weights(self._validated()))
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(metrics[self.select_by])

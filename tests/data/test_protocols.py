@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dml.data import Records, TrainTest, holdout
+from dml.data import Records, TrainTest, conventional, holdout, mlrc
 
 
 def records(names: list[str]) -> Records:
@@ -38,3 +40,59 @@ def test_a_fraction_outside_the_open_interval_is_refused(fraction: float) -> Non
 def test_a_set_without_two_classes_is_refused(train: int, test: int, role: str) -> None:
     with pytest.raises(ValueError, match=rf"the {role} set would have .* at least 2"):
         holdout(data(train, test), fraction=0.2)
+
+
+@pytest.mark.parametrize(
+    ("classes", "edges"),
+    [(100, [0, 25, 50, 75, 100]), (98, [0, 24, 49, 73, 98]), (11318, [0, 2829, 5659, 8488, 11318])],
+)
+def test_the_folds_of_the_benchmarks_end_where_published(classes: int, edges: list[int]) -> None:
+    everything = data(classes)
+    for fold in range(4):
+        held_out = mlrc(everything, folds=4, fold=fold).val.class_names
+        assert list(held_out) == [f"train{i}" for i in range(edges[fold], edges[fold + 1])]
+
+
+@given(classes=st.integers(8, 60), folds=st.integers(2, 4))
+def test_every_class_is_held_out_by_exactly_one_fold(classes: int, folds: int) -> None:
+    splits = [mlrc(data(classes), folds=folds, fold=fold) for fold in range(folds)]
+    held_out = [name for split in splits for name in split.val.class_names]
+    assert sorted(held_out) == sorted(data(classes).train.class_names)
+    for split in splits:
+        assert not set(split.train.class_names) & set(split.val.class_names)
+        assert split.train.num_classes + split.val.num_classes == classes
+        assert split.test.class_names == data().test.class_names and split.val_chooses
+
+
+@pytest.mark.parametrize("fold", [-1, 4])
+def test_a_fold_beyond_k_is_refused_with_those_that_exist(fold: int) -> None:
+    with pytest.raises(
+        ValueError, match=rf"protocol.fold={fold} does not exist: 4 folds are numbered 0 to 3"
+    ):
+        mlrc(data(), folds=4, fold=fold)
+
+
+@pytest.mark.parametrize("folds", [0, 1])
+def test_a_single_fold_is_refused(folds: int) -> None:
+    with pytest.raises(ValueError, match=rf"protocol.folds={folds}: give at least 2"):
+        mlrc(data(), folds=folds, fold=0)
+
+
+def test_more_folds_than_the_classes_can_fill_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"validation set would have 1 .*20 train classes in 15 folds.*fewer"
+    ):
+        mlrc(data(), folds=15, fold=0)
+
+
+def test_the_conventional_protocol_trains_on_all_train_classes_and_chooses_by_none() -> None:
+    splits = conventional(data(), report_best_on_test=False)
+    assert splits.train.class_names == splits.val.class_names == data().train.class_names
+    assert splits.test.class_names == data().test.class_names
+    assert (splits.val_chooses, splits.val_name, splits.follow_test) == (False, "train", False)
+
+
+@pytest.mark.parametrize(("train", "test", "role"), [(1, 5, "training"), (20, 1, "test")])
+def test_the_conventional_protocol_needs_two_classes_on_both_sides(train: int, test: int, role: str) -> None:
+    with pytest.raises(ValueError, match=rf"the {role} set has 1 classes"):
+        conventional(data(train, test), report_best_on_test=False)

@@ -2,20 +2,33 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from dml.config import TrainConfig
+from dml.retrieval import retrieval_metrics
 
 Compose = Callable[..., TrainConfig]
+LABELS = np.repeat(np.arange(5), 4)
 
 
 def write_run(folder: Path, cfg: TrainConfig, figure: float | None) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(OmegaConf.to_container(cfg)), folder / "config.yaml")
     if figure is not None:
         metrics = {"recall@1": figure, "map@r": figure / 2}
         (folder / "metrics.json").write_text(json.dumps({"val": metrics, "test": metrics}))
+
+
+def write_fold(folder: Path, cfg: TrainConfig, seed: int) -> None:
+    """A finished run with random test embeddings and their true figures."""
+    write_run(folder, cfg, None)
+    vectors = np.random.default_rng(seed).normal(size=(20, 6)).astype(np.float32) + np.eye(6)[LABELS]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    np.savez(folder / "test_embeddings.npz", vectors=vectors, labels=LABELS, files=np.arange(20).astype(str))
+    metrics = dict(retrieval_metrics(vectors, LABELS, recall_at=[1, 2]))
+    (folder / "metrics.json").write_text(json.dumps({"val": metrics, "test": metrics}))
 
 
 @pytest.fixture(name="write_run")
@@ -35,4 +48,20 @@ def runs(tmp_path: Path, compose_smoke: Compose) -> Path:
                 f"paths.runs={tmp_path / str(seed)}",
             ]
             write_run(tmp_path / f"{pooling}{seed}", compose_smoke(*overrides), figure)
+    return tmp_path
+
+
+@pytest.fixture
+def folds(tmp_path: Path, compose_smoke: Compose) -> Path:
+    """Three folds of two seeds of GAP under the reality check."""
+    for seed in range(2):
+        for fold in range(3):
+            overrides = [
+                f"protocol.fold={fold}",
+                f"seed={seed}",
+                "protocol.folds=3",
+                "evaluator.recall_at=[1,2]",
+            ]
+            cfg = compose_smoke("pooling=gap", "protocol=mlrc", *overrides)
+            write_fold(tmp_path / f"seed{seed}" / f"fold{fold}", cfg, 3 * seed + fold)
     return tmp_path

@@ -1,11 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from dml.config import TrainConfig
-from dml.reporting import estimate, find_runs, group_by_setting, paired_difference
+from dml.reporting import find_runs, group_by_setting, missing_folds
 
 Compose = Callable[..., TrainConfig]
 WriteRun = Callable[[Path, TrainConfig, float | None], None]
@@ -39,21 +39,6 @@ def test_an_unfinished_run_is_named(runs: Path, compose_smoke: Compose, write_ru
     assert find_runs(f"{runs}/**")[1] == [runs / "half"]
 
 
-def test_the_paired_difference_uses_the_common_seeds(runs: Path) -> None:
-    gap, gsp = group_by_setting(find_runs(f"{runs}/**")[0])
-    difference = paired_difference(gsp, gap, "recall@1")
-    assert difference is not None and difference.count == 2
-    assert difference.mean == pytest.approx(0.2)
-    assert difference.half_width == pytest.approx(12.706 * np.std([0.1, 0.3], ddof=1) / np.sqrt(2), rel=1e-3)
-
-
-def test_the_interval_is_that_of_student() -> None:
-    values = [0.61, 0.64, 0.59, 0.66, 0.62]
-    expected = 2.776445 * np.std(values, ddof=1) / np.sqrt(5)
-    assert estimate(values).half_width == pytest.approx(expected, rel=1e-5)
-    assert np.isnan(estimate([0.5]).half_width)
-
-
 def test_the_same_setting_and_seed_twice_is_refused(
     runs: Path, compose_smoke: Compose, write_run: WriteRun
 ) -> None:
@@ -65,3 +50,73 @@ def test_the_same_setting_and_seed_twice_is_refused(
 def test_an_empty_folder_is_refused_with_an_example(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no run folder matches.*runs/\*\*"):
         find_runs(f"{tmp_path}/**")
+
+
+def test_runs_that_differ_in_the_fold_alone_are_one_ensemble(folds: Path) -> None:
+    (setting,) = group_by_setting(find_runs(f"{folds}/**")[0])
+    assert {seed: [run.fold for run in runs] for seed, runs in setting.runs.items()} == {
+        0: [0, 1, 2],
+        1: [0, 1, 2],
+    }
+
+
+def test_a_seed_that_lacks_a_fold_is_left_out_and_named(folds: Path) -> None:
+    (folds / "seed1" / "fold2" / "metrics.json").unlink()
+    finished, unfinished = find_runs(f"{folds}/**")
+    (setting,) = group_by_setting(finished)
+    assert list(setting.runs) == [0] and unfinished == [folds / "seed1" / "fold2"]
+    (note,) = missing_folds(finished)
+    assert note == f"left out: seed 1 of {folds / 'seed1'}, which lacks fold 2"
+
+
+def test_another_number_of_folds_is_another_setting(folds: Path, compose_smoke: Compose) -> None:
+    for fold in range(3):
+        path = folds / "seed1" / f"fold{fold}" / "config.yaml"
+        cfg = OmegaConf.load(path)
+        cfg.protocol.folds = 4
+        OmegaConf.save(cfg, path)
+    finished = find_runs(f"{folds}/**")[0]
+    assert [list(setting.runs) for setting in group_by_setting(finished)] == [[0]]
+    assert "lacks fold 3" in missing_folds(finished)[0]
+
+
+def test_weights_are_told_apart_by_name_and_not_by_place(
+    tmp_path: Path, compose_smoke: Compose, write_run: WriteRun
+) -> None:
+    for i, weights in enumerate(("IMAGENET1K_V1", "IMAGENET1K_V2", "/a/w.pth", "/b/w.pth")):
+        cfg = compose_smoke("backbone=resnet50", f"backbone.weights={weights}", f"seed={i}")
+        write_run(tmp_path / str(i), cfg, 0.5)
+    seeds = [list(setting.runs) for setting in group_by_setting(find_runs(f"{tmp_path}/*")[0])]
+    assert seeds == [[0], [1], [2, 3]]
+
+
+def test_runs_of_two_data_sets_are_not_put_into_one_table(runs: Path) -> None:
+    cfg = OmegaConf.load(runs / "gap0" / "config.yaml")
+    cfg.dataset = {"_target_": "dml.data.cub", "root": "elsewhere"}
+    OmegaConf.save(cfg, runs / "gap0" / "config.yaml")
+    with pytest.raises(ValueError, match=r"different images.*cub in .*gap0; emoji_dataset in .*gap1.*Narrow"):
+        group_by_setting(find_runs(f"{runs}/**")[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", r"metrics\.json cannot be read"), ("{}", "no figures of the test")]
+)
+def test_a_damaged_metrics_file_is_named(runs: Path, content: str, message: str) -> None:
+    (runs / "gap0" / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"gap0.*{message}.*move the folder away"):
+        find_runs(f"{runs}/**")
+
+
+def test_a_foreign_configuration_is_named(runs: Path) -> None:
+    (runs / "other").mkdir()
+    (runs / "other" / "config.yaml").write_text("learning_rate: 3\n")
+    (runs / "other" / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other/config\.yaml does not fit the schema"):
+        find_runs(f"{runs}/**")
+
+
+def test_a_metric_that_the_runs_do_not_have_is_refused_with_those_they_have(runs: Path) -> None:
+    setting = group_by_setting(find_runs(f"{runs}/**")[0])[0]
+    assert setting.values("recall@1") == {0: 0.5, 1: 0.4, 2: 0.3}
+    with pytest.raises(ValueError, match=r"recall@3.*accepted: recall@1, map@r"):
+        setting.values("recall@3")

@@ -1,0 +1,67 @@
+"""Generalized mean pooling under the weights of generalized sum pooling."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from dml.pooling.gap import as_locations
+from dml.pooling.gsp import GeneralizedSumPooling
+from dml.types import Pooled
+
+__all__ = ["GeneralizedSumGeMPooling"]
+
+SMALLEST_FEATURE = 1e-6  # the root has no gradient at 0
+
+
+# Not final, as classes otherwise are: it is the same layer with another mean, and its prototypes keep their name.
+class GeneralizedSumGeMPooling(GeneralizedSumPooling):
+    """``vector = (Σ_i w_i/(N μ)·f_i^p)^(1/p)``, channel by channel, on features that are at least 1e-6.
+
+    The prototypes live among the features of the backbone, which must be non-negative for the root. Attributes and
+    weights are those of the sum.
+
+    in_channels: C, the channels of the features.
+    power:       p ≥ 1; 1 is the weighted mean, larger ones approach the maximum.
+    Other arguments and errors as in `GeneralizedSumPooling`; ValueError for a power below 1.
+    Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018 (GeM).
+    """
+
+    pools_embedded = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        power: float,
+        num_prototypes: int,
+        transport_ratio: float,
+        sharpness: float,
+        lloyd_iterations: int,
+        learnable_ratio: bool = False,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            num_prototypes=num_prototypes,
+            transport_ratio=transport_ratio,
+            sharpness=sharpness,
+            lloyd_iterations=lloyd_iterations,
+            learnable_ratio=learnable_ratio,
+        )
+        if not 1 <= power < math.inf:
+            raise ValueError(
+                f"pooling.power={power}: give 1 or more; published with 3, 1 is the weighted mean"
+            )
+        self.power = power
+
+    def forward(self, features: Tensor) -> Pooled:
+        pooled = super().forward(features)
+        weights = cast(Tensor, pooled.weights)
+        locations = as_locations(features, self.out_channels).to(weights.dtype).clamp(min=SMALLEST_FEATURE)
+        largest = locations.amax(2, keepdim=True).detach()  # a large p would overflow
+        mean = torch.einsum("bcn,bn->bc", (locations / largest) ** self.power, weights)
+        vectors = largest.squeeze(2) * mean.clamp(min=torch.finfo(mean.dtype).tiny) ** (1 / self.power)
+        return pooled._replace(vectors=vectors.to(features.dtype))

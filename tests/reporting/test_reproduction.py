@@ -1,0 +1,120 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dml.config import ConfigError, TrainConfig
+from dml.reporting.reproduction import (
+    ROOT,
+    Job,
+    TableDefinition,
+    check_jobs,
+    plan_jobs,
+    read_table,
+    report_table,
+    run_jobs,
+)
+
+Compose = Callable[..., TrainConfig]
+TABLES = sorted(path.stem for path in (ROOT / "configs" / "table").glob("*.yaml"))
+SMOKE = ["debug=smoke", "trainer.max_steps=0"]
+
+
+def small_table(**changes: object) -> TableDefinition:
+    table = TableDefinition([["emoji/gap", "emoji/gsp"]], SMOKE, None, [0, 1], ["map@r"])
+    for name, value in changes.items():
+        setattr(table, name, value)
+    return table
+
+
+def test_every_table_names_experiments_that_exist_once_each() -> None:
+    assert len(TABLES) == 13
+    for name in TABLES:
+        table = read_table(name)
+        rows = [row for group in table.groups for row in group]
+        assert len(set(rows)) == len(rows) > 1 and all(len(group) > 1 for group in table.groups)
+        assert all((ROOT / "configs" / "experiment" / f"{row}.yaml").is_file() for row in rows)
+        assert (table.folds == 4) == ("mlrc" in name) and len(set(table.seeds)) == len(table.seeds) > 1
+
+
+def test_a_table_needs_each_row_seed_and_fold_once(tmp_path: Path) -> None:
+    jobs = plan_jobs(small_table(folds=3, overrides=["protocol=mlrc"]), tmp_path, limit=7)
+    assert len({job.folder for job in jobs}) == len(jobs) == 2 * 2 * 3
+    assert jobs[-1].folder == tmp_path / "gsp" / "seed1_fold2" and jobs[-1].state == "missing"
+    expected = "experiment=emoji/gsp protocol.fold=2 seed=1 protocol=mlrc trainer.max_steps=7"
+    assert jobs[-1].command.startswith(f"python train.py {expected} trainer.eval_every=7")
+    assert jobs[-1].command.endswith(f"hydra.run.dir={tmp_path / 'gsp' / 'seed1_fold2'}")
+
+
+def test_an_unfinished_run_is_resumed_and_a_finished_one_left_alone(smoke_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke_run, tmp_path / "run")
+    job = Job("emoji/gsp_zero_shot", tmp_path / "run", ("debug=smoke",))
+    assert job.state == "finished" and list(run_jobs([job], processes=1)) == []
+    (tmp_path / "run" / "metrics.json").unlink()
+    assert job.state == "unfinished" and job.command == f"python train.py resume={tmp_path / 'run'}"
+
+
+def test_missing_runs_are_run_and_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+    jobs = plan_jobs(small_table(groups=[["emoji/gap", "emoji/nothing"]], seeds=[0]), tmp_path)
+    lines = sorted(run_jobs(jobs, processes=2), key=lambda line: "FAILED" in line)
+    assert [job.state for job in jobs] == ["finished", "missing"]
+    assert f"{tmp_path / 'gap' / 'seed0'} took" in lines[0] and "nothing/seed0 FAILED" in lines[1]
+    tables, notes = report_table(small_table(groups=[["emoji/gap", "emoji/nothing"]]), tmp_path, ["map@r"])
+    assert [row.label for row in tables[0].rows] == ["gap"] and notes == ["not begun: nothing"]
+
+
+def test_a_folder_with_a_run_of_other_settings_is_refused_before_anything_runs(
+    tmp_path: Path, compose_config: Compose
+) -> None:
+    jobs = plan_jobs(small_table(), tmp_path)
+    check_jobs(jobs)
+    jobs[0].folder.mkdir(parents=True)
+    cfg = compose_config(*jobs[0].overrides, "loss=triplet")
+    OmegaConf.save(
+        OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)), jobs[0].folder / "config.yaml"
+    )
+    with pytest.raises(
+        ConfigError, match=r"gap/seed0 holds a run with loss\._target_=.*move that folder away"
+    ):
+        check_jobs(jobs)
+
+
+@pytest.mark.parametrize("bad", ["experiment=emoji/nothing", "sede=7"])
+def test_a_command_that_does_not_compose_is_refused(bad: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"python train\.py .* does not compose"):
+        check_jobs([Job("emoji/gap", tmp_path, (bad,))])
+
+
+def test_the_rows_are_compared_within_their_group(folds: Path) -> None:
+    (folds / "gap").mkdir()
+    for seed in ("seed0", "seed1"):
+        shutil.move(folds / seed, folds / "gap" / seed)
+    shutil.copytree(folds / "gap", folds / "gsp")
+    tables, notes = report_table(small_table(folds=3), folds, ["recall@1"])
+    assert [table.reading for table in tables] == ["separated", "concatenated"] and notes == []
+    assert tables[0].baselines == {"gsp": "gap"}
+    difference = tables[0].rows[1].figures["recall@1"].difference
+    assert difference is not None and (difference.mean, difference.count) == (0, 2)
+
+
+def test_a_table_of_which_nothing_is_complete_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nothing of the table .* is complete yet:\nnot begun: gap"):
+        report_table(small_table(), tmp_path, ["map@r"])
+
+
+def test_wrong_tables_limits_and_processes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"table=cub does not exist; accepted: cars_.*cub_mlrc"):
+        read_table("cub")
+    with pytest.raises(ConfigError, match="limit=0"):
+        plan_jobs(small_table(), tmp_path, limit=0)
+    with pytest.raises(ConfigError, match="processes=0"):
+        list(run_jobs([], processes=0))
+    monkeypatch.setattr("dml.reporting.reproduction.ROOT", tmp_path)
+    (tmp_path / "configs" / "table").mkdir(parents=True)
+    (tmp_path / "configs" / "table" / "bad.yaml").write_text("gruops: []\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml is no table: .*gruops"):
+        read_table("bad")
