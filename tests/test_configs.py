@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dml.assembly import build_data
 from dml.config import TrainConfig
 from dml.training import Trainer
 
