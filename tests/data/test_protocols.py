@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.data import Records, TrainTest, conventional, holdout, mlrc
@@ -53,6 +53,7 @@ def test_the_folds_of_the_benchmarks_end_where_published(classes: int, edges: li
         assert list(held_out) == [f"train{i}" for i in range(edges[fold], edges[fold + 1])]
 
 
+@settings(deadline=None)  # of a busy machine, not of the code
 @given(classes=st.integers(8, 60), folds=st.integers(2, 4))
 def test_every_class_is_held_out_by_exactly_one_fold(classes: int, folds: int) -> None:
     splits = [mlrc(data(classes), folds=folds, fold=fold) for fold in range(folds)]

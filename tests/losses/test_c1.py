@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.losses import C1Loss
@@ -27,6 +27,7 @@ def unit(count: int, seed: int) -> torch.Tensor:
     return F.normalize(points, dim=1)
 
 
+@settings(deadline=None)  # the first call loads kernels
 @given(labels=st.lists(st.integers(0, 3), min_size=1, max_size=9), seed=st.integers(0, 99))
 def test_it_equals_the_formula_pair_by_pair(labels: list[int], seed: int) -> None:
     vectors = unit(len(labels), seed)

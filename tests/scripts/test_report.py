@@ -2,8 +2,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -12,17 +10,10 @@ def report(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["runs=nowhere/**"], "error: no run folder matches 'nowhere/**'"),
-        (["runs=nowhere/**", "output=table.xls"], "error: output=table.xls"),
-        (["baseline=gap"], "error: runs= is required"),
-    ],
-)
-def test_wrong_input_ends_with_a_sentence(arguments: list[str], message: str) -> None:
-    result = report(*arguments)
-    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+def test_wrong_input_ends_with_a_sentence() -> None:
+    result = report("runs=nowhere/**")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "error: no run folder matches 'nowhere/**'" in result.stderr
 
 
 def test_a_finished_run_becomes_a_table_in_every_format(smoke_run: Path, tmp_path: Path) -> None:

@@ -15,8 +15,3 @@ def test_the_commands_of_a_table_are_printed_without_running_them(tmp_path: Path
     commands = [line for line in result.stdout.splitlines() if line.startswith("missing")]
     assert len(commands) == 16 and all("python train.py experiment=emoji/" in line for line in commands)
     assert result.returncode == 2 and "complete yet" in result.stderr and not any(tmp_path.iterdir())
-
-
-def test_an_unknown_table_ends_with_those_that_exist() -> None:
-    result = reproduce("table=cub")
-    assert result.returncode == 2 and "accepted: cars_" in result.stderr and "Traceback" not in result.stderr
