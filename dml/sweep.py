@@ -192,7 +192,7 @@ def _validated(cfg: TrainConfig, folder: Path, watcher: _Pruner) -> float:
         raise ConfigError(
             "a sweep chooses by validation classes, and this protocol has none: take protocol=holdout or mlrc"
         )
-    model, objective = build_model(cfg), build_objective(cfg, data.train.num_classes)
+    model, objective = build_model(cfg), build_objective(cfg, data.train)
     trainer = build_trainer(cfg, model, objective, data, build_evaluator(cfg, data), folder / "checkpoints")
     try:
         trainer.fit([watcher])
@@ -215,6 +215,9 @@ class _Pruner:
     def __init__(self, trial: Any, select_by: str, *, before: Sequence[float], offset: int) -> None:
         self._trial, self._select_by, self._offset = trial, select_by, offset
         self._before, self._best = list(before), -math.inf
+
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        pass
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         pass

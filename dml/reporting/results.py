@@ -12,26 +12,13 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config import TrainConfig, load_config
+from dml.config import EXECUTION, TrainConfig, load_config
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
 __all__ = ["READINGS", "Run", "Setting", "find_runs", "group_by_setting", "missing_folds", "settings_of"]
 
-NOT_A_SETTING = (
-    "seed",
-    "resume",
-    "accept_changes",
-    "num_workers",
-    "paths.",
-    "logger.",
-    "dataset.root",
-    "dataset.cache",
-    "trainer.device",
-    "trainer.log_every",
-    "evaluator.batch_size",
-    "evaluator.backend",
-)
+NOT_A_SETTING = (*EXECUTION, "seed", "dataset.root", "trainer.log_every", "evaluator.backend")
 FILES = ("backbone.weights", "backbone.checkpoint", "dataset.path")  # by name, wherever they lie
 FOLD = "protocol.fold"
 
