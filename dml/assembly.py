@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from dml.backbones import fold_batchnorm
 from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
 from dml.data import Records, Sampler, Splits, evaluation_batches, training_batches
 from dml.distributed import is_main, local_rank, world_size
@@ -74,6 +75,7 @@ def build_model(cfg: TrainConfig, *, pretrained: bool = True) -> EmbeddingModel:
         backbone_config.update({key: value for key, value in NO_WEIGHTS.items() if key in backbone_config})
     with torch_seed(cfg.seed, "backbone"):
         backbone = build(backbone_config)
+    fold_batchnorm(backbone, cfg.transform.size)
     with torch_seed(cfg.seed, "pooling"):
         pooling = _build_pooling(cfg, backbone.out_channels)
     with torch_seed(cfg.seed, "projection"):
