@@ -54,6 +54,7 @@ class Job:
     steps: int
     threads: int
     workers: int
+    cpu_time: bool
     classes_per_batch: int
     images_per_class: int
     evaluation_batch: int
@@ -66,6 +67,11 @@ class Job:
     margins: dict[str, float]
     rates: list[float]
     adamw: dict[str, Any]
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds of the wall, or of the processor, which leave out waiting for other programs or the disk."""
+        return time.process_time if self.cpu_time else time.perf_counter
 
     @property
     def batch_size(self) -> int:
@@ -104,15 +110,15 @@ class Measurement:
 class Waiting:
     """Seconds spent in fetching batches."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.seconds, self._clock = 0.0, clock
 
     def fetch(self, get: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+        start = self._clock()
         try:
             return get()
         finally:
-            self.seconds += time.perf_counter() - start
+            self.seconds += self._clock() - start
 
     def each(self, batches: Iterable[Any]) -> Iterator[Any]:
         iterator = iter(batches)
@@ -144,14 +150,15 @@ class FileImages:
 class Stopwatch:
     """A logger that notes when the first step could start and when the last one was done."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.started = self.ended = 0.0
+        self._clock = clock
 
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
-        self.ended = time.perf_counter()
+        self.ended = self._clock()
 
     def evaluation(self, step: int, metrics: Any) -> None:
-        self.started = self.started or time.perf_counter()
+        self.started = self.started or self._clock()
 
     def training(self, step: int, scalars: Any) -> None:
         pass
@@ -171,7 +178,7 @@ def run_dml(job: Job, *, files: bool) -> Measurement:
     data = dml_data(build_data(cfg), job, files)
     model = build_model(cfg)
     objective, evaluator = build_objective(cfg, data.train), build_evaluator(cfg, data)
-    watch, waiting = Stopwatch(), Waiting()
+    watch, waiting = Stopwatch(job.clock), Waiting(job.clock)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         trainer = build_trainer(cfg, model, objective, data, evaluator, folder / "checkpoints")
@@ -181,9 +188,9 @@ def run_dml(job: Job, *, files: bool) -> Measurement:
         trainer.batches = lambda start, stop: waiting.each(batches(start, stop))
         with open_loggers(cfg, folder, start=0) as loggers:
             trainer.fit([*loggers, watch])
-    start = time.perf_counter()
+    start = job.clock()
     recall = evaluator(model, data.test).metrics.recall[1]
-    evaluation = time.perf_counter() - start
+    evaluation = job.clock() - start
     training = watch.ended - watch.started
     return Measurement(loss, gradient_norm, training, waiting.seconds, evaluation, recall, held)
 
@@ -297,7 +304,7 @@ def run_pml(job: Job, *, by_hand: bool) -> Measurement:
     from pytorch_metric_learning.trainers import MetricLossOnly
     from torchvision.datasets import ImageFolder
 
-    waiting, times = Waiting(), {}
+    waiting, times = Waiting(job.clock), {}
 
     class Trainer(MetricLossOnly):
         def get_batch(self) -> Any:
@@ -314,9 +321,9 @@ def run_pml(job: Job, *, by_hand: bool) -> Measurement:
     results: dict[str, Any] = {}
 
     def evaluate(trainer: Any) -> None:
-        times["trained"] = time.perf_counter()
+        times["trained"] = job.clock()
         results.update(pml_tester(job).test({"test": test}, trainer.epoch, trunk, embedder)["test"])
-        times["evaluated"] = time.perf_counter()
+        times["evaluated"] = job.clock()
 
     models = {"trunk": trunk, "embedder": embedder}
     trainer = Trainer(
@@ -343,7 +350,7 @@ def run_pml(job: Job, *, by_hand: bool) -> Measurement:
     loss = trainer.losses["metric_loss"]
     loss.backward()
     gradient_norm = take_gradient_norm(trunk, embedder)
-    start = time.perf_counter()
+    start = job.clock()
     trainer.train(num_epochs=1)
     return Measurement(
         loss.item(),
@@ -377,7 +384,7 @@ def run_oml(job: Job, *, by_hand: bool) -> Measurement:
     from oml.samplers import BalanceSampler
     from tqdm import tqdm
 
-    waiting = Waiting()
+    waiting = Waiting(job.clock)
     model = oml_extractor(*peer_model(job, by_hand))
     for_training, for_evaluation = peer_transforms(job, by_hand)
     data = ImageLabeledDataset(oml_table(job, "train"), transform=for_training)
@@ -399,15 +406,15 @@ def run_oml(job: Job, *, by_hand: bool) -> Measurement:
     held = resident("VmRSS")
     loss, gradient_norm = oml_first_batch(model, criterion, for_evaluation, job)
 
-    start = time.perf_counter()
+    start = job.clock()
     for batch in tqdm(waiting.each(oml_steps(loader, job.steps)), total=job.steps):
         step_loss = criterion(model(batch["input_tensors"]), batch["labels"])
         step_loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    trained = time.perf_counter()
+    trained = job.clock()
     recall = oml_evaluate(model, test, job)
-    evaluation = time.perf_counter() - trained
+    evaluation = job.clock() - trained
     return Measurement(loss, gradient_norm, trained - start, waiting.seconds, evaluation, recall, held)
 
 
