@@ -33,7 +33,8 @@ class BatchGradient:
         micro_batch: images in the model at a time; None for all that this process holds.
         precision: a key of PRECISIONS, of the model; the objective stays in float32.
         compile: run the model through torch.compile.
-        scaler: of the loss; switched off for all but fp16.
+
+    ``scaler`` scales the loss in fp16, and does nothing else.
     """
 
     def __init__(

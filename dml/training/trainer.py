@@ -97,7 +97,7 @@ class Trainer:
         self.max_steps, self.eval_every, self.log_every = max_steps, eval_every, log_every
         self.gradient_clip, self.frozen_batchnorm = gradient_clip, frozen_batchnorm
         self.warmup_steps, self.initialisation_batches = warmup_steps, initialisation_batches
-        self.select_by, self.patience = select_by, patience
+        self.select_by, self.patience, self.micro_batch = select_by, patience, micro_batch
         self.gradient = BatchGradient(
             model,
             objective,
@@ -231,7 +231,9 @@ class Trainer:
     def _features(self, images: Tensor) -> Tensor:
         """Local features of the images of all processes."""
         sizes = gather_numbers(len(images))[:, 0].tolist()
-        return gather_rows(self.model.features(images.to(self.device)), sizes)
+        cuts = torch.split(images, self.micro_batch or len(images))
+        features = torch.cat([self.model.features(cut.to(self.device)) for cut in cuts])
+        return gather_rows(features, sizes)
 
     def _validate(self, loggers: Sequence[Logger]) -> None:
         metrics = self.validate(self._validated())
