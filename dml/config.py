@@ -313,8 +313,12 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter]:
 
 
 def _type_hints(target: Any) -> dict[str, Any]:
+    if isinstance(target, type):
+        function = vars(target).get("__init__")
+    else:
+        function = target if inspect.isroutine(target) else type(target).__call__
     try:
-        return typing.get_type_hints(vars(target).get("__init__") if isinstance(target, type) else target)
+        return typing.get_type_hints(function)
     except Exception:  # a library's annotation that cannot be resolved is no reason to refuse its component
         return {}
 

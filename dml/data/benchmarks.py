@@ -32,16 +32,28 @@ class Benchmark:
     anchors: tuple[str, ...]
     read: Callable[[Path, str, int], Annotations]
 
-    def load(self, root: str | Path, expected: Counts, loading: Loading) -> TrainTest:
+    def __call__(
+        self,
+        root: str,
+        *,
+        train: Mapping[str, int],
+        test: Mapping[str, int],
+        short_side: int | None,
+        cache: bool,
+        cache_folder: str,
+    ) -> TrainTest:
         """The images below root, by the index if that is up to date, else by the annotations.
 
         Args:
-            expected: the published numbers of both halves; see check_counts.
+            root: the folder of the data set, or one up to two levels above it.
+            train, test: the published numbers of both halves, which are asserted; see check_counts.
+            short_side, cache, cache_folder: see Loading.
 
         Raises:
             FileNotFoundError: the data set, an annotation file or images are missing.
             ValueError: the annotations are damaged, or the numbers are not the published ones.
         """
+        expected = {"train": train, "test": test}
         _check_expected(expected)
         folder, anchor = find_folder(root, self.name, self.anchors)
         annotations = _read_index(folder)
@@ -49,10 +61,11 @@ class Benchmark:
             annotations = self.verify(folder, anchor, expected)
         else:
             check_counts(self.name, annotations, expected)
+        loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
         return train_test(self.name, annotations, loading)
 
     def verify(self, folder: Path, anchor: str, expected: Counts) -> Annotations:
-        """Read the annotations, look for every image, and count; errors as in load."""
+        """Read the annotations, look for every image, and count; errors as above."""
         annotations = self.read(folder, anchor, expected["train"]["classes"])
         refuse_repeated([row.file for row in annotations.rows], str(annotations.sources[0]))
         check_files(annotations)

@@ -1,5 +1,7 @@
 """Cars196 (Krause et al. 2013): photographs of cars, 196 models. Two layouts are about:
 
+The first half of the models trains, the second tests.
+
     flat     cars_annos.mat, and car_ims/000001.jpg ...
     split    devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (beside devkit/ or in it),
              and cars_train/00001.jpg ..., cars_test/00001.jpg ...
@@ -9,7 +11,7 @@ The split layout is split by images, not by classes; both are put together here 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +20,8 @@ from scipy.io.matlab import MatReadError
 
 from dml.data.annotations import Annotations, Row, refuse_outside
 from dml.data.benchmarks import Benchmark
-from dml.data.dataset import Loading
-from dml.data.records import TrainTest
 
-__all__ = ["CARS", "cars"]
-
-
-def cars(
-    root: str,
-    *,
-    train: Mapping[str, int],
-    test: Mapping[str, int],
-    short_side: int | None,
-    cache: bool,
-    cache_folder: str,
-) -> TrainTest:
-    """The first half of the models trains, the second tests.
-
-    Args:
-        root: the folder of the data set, or one up to two levels above it.
-        train, test: the published numbers, which are asserted; see check_counts.
-        short_side, cache, cache_folder: see Loading.
-
-    Raises:
-        FileNotFoundError, ValueError: see Benchmark.load.
-    """
-    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
-    return CARS.load(root, {"train": train, "test": test}, loading)
+__all__ = ["cars"]
 
 
 def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
@@ -90,4 +67,4 @@ def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
 
 
 FLAT, SPLIT, WITH_LABELS = "cars_annos.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"
-CARS = Benchmark("cars", (FLAT, SPLIT), _read)
+cars = Benchmark("cars", (FLAT, SPLIT), _read)

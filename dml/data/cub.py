@@ -1,5 +1,7 @@
 """CUB-200-2011 (Wah et al. 2011): photographs of birds, 200 species.
 
+The first half of the species trains, the second tests.
+
     images.txt                image_id path
     image_class_labels.txt    image_id class_id
     images/001.Name/file.jpg
@@ -9,38 +11,12 @@ train_test_split.txt is left alone: it splits the images of every class, so it w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from dml.data.annotations import IMAGE, NUMBER, Annotations, Row, first_few, read_lines, refuse_repeated
 from dml.data.benchmarks import Benchmark
-from dml.data.dataset import Loading
-from dml.data.records import TrainTest
 
-__all__ = ["CUB", "cub"]
-
-
-def cub(
-    root: str,
-    *,
-    train: Mapping[str, int],
-    test: Mapping[str, int],
-    short_side: int | None,
-    cache: bool,
-    cache_folder: str,
-) -> TrainTest:
-    """The first half of the species trains, the second tests.
-
-    Args:
-        root: the folder of the data set, or one up to two levels above it.
-        train, test: the published numbers, which are asserted; see check_counts.
-        short_side, cache, cache_folder: see Loading.
-
-    Raises:
-        FileNotFoundError, ValueError: see Benchmark.load.
-    """
-    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
-    return CUB.load(root, {"train": train, "test": test}, loading)
+__all__ = ["cub"]
 
 
 def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
@@ -61,4 +37,4 @@ def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
     return Annotations(folder, rows, (images, labels))
 
 
-CUB = Benchmark("cub", ("image_class_labels.txt",), _read)
+cub = Benchmark("cub", ("image_class_labels.txt",), _read)

@@ -1,5 +1,7 @@
 """In-Shop Clothes Retrieval (Liu et al. 2016): photographs of 7,982 garments.
 
+The split by class comes with the set, with queries and gallery apart in its test half.
+
     Eval/list_eval_partition.txt    the number of images, a header, then image item_id status
     Img/img/... or img/...          the images, which the list calls img/...
 
@@ -8,38 +10,12 @@ The status is train, query or gallery; every query looks for the gallery images 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from dml.data.annotations import IMAGE, WORD, Annotations, Row, read_lines
 from dml.data.benchmarks import Benchmark
-from dml.data.dataset import Loading
-from dml.data.records import TrainTest
 
-__all__ = ["INSHOP", "inshop"]
-
-
-def inshop(
-    root: str,
-    *,
-    train: Mapping[str, int],
-    test: Mapping[str, int],
-    short_side: int | None,
-    cache: bool,
-    cache_folder: str,
-) -> TrainTest:
-    """The split by class that comes with the set, with queries and gallery apart in its test half.
-
-    Args:
-        root: the folder of the data set, or one up to two levels above it.
-        train, test: the published numbers, which are asserted; see check_counts.
-        short_side, cache, cache_folder: see Loading.
-
-    Raises:
-        FileNotFoundError, ValueError: see Benchmark.load.
-    """
-    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
-    return INSHOP.load(root, {"train": train, "test": test}, loading)
+__all__ = ["inshop"]
 
 
 def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
@@ -66,4 +42,4 @@ def _check_announced(path: Path, count: int) -> None:
         )
 
 
-INSHOP = Benchmark("inshop", ("Eval/list_eval_partition.txt", "list_eval_partition.txt"), _read)
+inshop = Benchmark("inshop", ("Eval/list_eval_partition.txt", "list_eval_partition.txt"), _read)

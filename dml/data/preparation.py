@@ -18,11 +18,11 @@ from PIL import Image
 
 from dml.data.annotations import Annotations, find_folder, refuse_outside
 from dml.data.benchmarks import Benchmark, Counts, write_index
-from dml.data.cars import CARS
-from dml.data.cub import CUB
+from dml.data.cars import cars
+from dml.data.cub import cub
 from dml.data.decoding import read_picture
-from dml.data.inshop import INSHOP
-from dml.data.sop import SOP
+from dml.data.inshop import inshop
+from dml.data.sop import sop
 
 __all__ = ["SOURCES", "Archive", "Source", "check_md5", "look_through", "prepare", "unpack"]
 
@@ -46,12 +46,12 @@ class Source(NamedTuple):
 
 SOURCES = {
     "cub": Source(
-        CUB,
+        cub,
         (Archive("CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"),),
         "the page of CUB-200-2011 at Caltech offers CUB_200_2011.tgz",
     ),
     "cars": Source(
-        CARS,
+        cars,
         (
             Archive("car_ims.tgz", "d5c8f0aa497503f355e17dc7886c3f14"),
             Archive("cars_annos.mat", "b407c6086d669747186bd1d764ff9dbc"),
@@ -60,12 +60,12 @@ SOURCES = {
         "cars_train/, cars_test/, devkit/ and cars_test_annos_withlabels.mat; give each file in turn by archive=FILE",
     ),
     "sop": Source(
-        SOP,
+        sop,
         (Archive("Stanford_Online_Products.zip", "7f73d41a2f44250d4779881525aea32e"),),
         "the page of the data set at Stanford offers Stanford_Online_Products.zip",
     ),
     "inshop": Source(
-        INSHOP,
+        inshop,
         (Archive("img.zip"), Archive("list_eval_partition.txt")),
         "sign the request on the page of DeepFashion at CUHK, then take Img/img.zip and Eval/list_eval_partition.txt "
         "of the In-shop Clothes Retrieval Benchmark; give each file in turn by archive=FILE",

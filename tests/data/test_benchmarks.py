@@ -12,9 +12,8 @@ from PIL import Image
 
 from dml.assembly import build_data
 from dml.config import TrainConfig, build
-from dml.data import TrainTest
+from dml.data import TrainTest, cub
 from dml.data.benchmarks import INDEX, write_index
-from dml.data.cub import CUB
 
 Write = Callable[[str, Path], Path]
 Read = Callable[..., TrainTest]
@@ -272,7 +271,7 @@ def test_the_index_is_used_until_an_annotation_file_changes(
     folder = write_small("cub", tmp_path)
     before = read_small("cub", tmp_path)
     counts = {"train": {"classes": 2, "images": 5}, "test": {"classes": 2, "images": 6}}
-    write_index(CUB.verify(folder, "image_class_labels.txt", counts))
+    write_index(cub.verify(folder, "image_class_labels.txt", counts))
     missing = folder / before.train.files[0]
     missing.unlink()
     after = read_small("cub", tmp_path)
