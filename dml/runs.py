@@ -16,13 +16,10 @@ With several processes the main one writes, and all read.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -32,34 +29,25 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.assembly import (
-    build_data,
-    build_evaluator,
-    build_model,
-    build_objective,
-    build_trainer,
-    choose_device,
-)
+from dml.assembly import build_data, build_evaluator, build_model, choose_device
 from dml.config import ConfigError, TrainConfig, check_config, config_differences, load_config, to_plain
 from dml.data import Records
 from dml.distributed import broadcast, is_main
 from dml.environment import describe_environment
+from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
-from dml.training import StepLogger, load_best_on_test, load_checkpoint, read_steps
+from dml.training import load_best_on_test, load_checkpoint
 
 __all__ = [
-    "Verification",
     "evaluate_run",
     "finish_run",
     "load_metrics",
     "load_model",
+    "move_data",
     "open_run",
-    "repeat_steps",
     "start_run",
 ]
-
-_locks: dict[Path, int] = {}  # of runs under way; a process that is killed gives them back
 
 
 class OpenedRun(NamedTuple):
@@ -115,7 +103,7 @@ def _resumed(folder: Path, cfg: TrainConfig, *, accept: bool) -> TrainConfig:
             f"{folder} is finished, there is nothing to resume; its figures are in metrics.json"
         )
     cfg.resume, cfg.accept_changes = None, False
-    if not _lock(folder):
+    if not lock_folder(folder):
         raise FileExistsError(f"{folder} is under way in another process: wait for it, or stop it first")
     checkpoint, step = folder / "checkpoints" / "last.pt", 0
     before = to_plain(load_config(folder / "config.yaml"))
@@ -148,7 +136,7 @@ def _overridden(cfg: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
                 "trainer.max_steps=500"
             )
         if key == "paths.data":
-            _move_data(cfg, str(value))
+            move_data(cfg, str(value))
             continue
         try:
             OmegaConf.update(cast(DictConfig, cfg), key, value, force_add=False)
@@ -170,29 +158,9 @@ def _unfinished(cfg: TrainConfig, folder: Path) -> Path | None:
             continue
         with suppress(ConfigError):
             same = not config_differences(to_plain(load_config(path)), to_plain(cfg))
-            if same and _lock(path.parent):
+            if same and lock_folder(path.parent):
                 return path.parent
     return None
-
-
-def _lock(folder: Path) -> bool:
-    """Keep other processes from writing to a run folder; False if one does already."""
-    if folder.resolve() in _locks:
-        return True
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return False
-    _locks[folder.resolve()] = descriptor
-    return True
-
-
-def _unlock(folder: Path) -> None:
-    if (descriptor := _locks.pop(folder.resolve(), None)) is not None:
-        (folder / ".lock").unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def start_run(cfg: TrainConfig, folder: Path) -> None:
@@ -204,7 +172,7 @@ def start_run(cfg: TrainConfig, folder: Path) -> None:
     if not is_main():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if not _lock(folder):
+    if not lock_folder(folder):
         raise FileExistsError(f"{folder} is under way in another process: choose another hydra.run.dir")
     _refuse_used(folder)
     _write_json(folder / "environment.json", describe_environment(seed=cfg.seed, device=choose_device(cfg)))
@@ -240,7 +208,7 @@ def finish_run(
     path.with_suffix(".partial").replace(path)
     figures = {split: dict(values) for split, values in metrics.items()} | load_best_on_test(folder)
     _write_json(folder / "metrics.json", figures)
-    _unlock(folder)
+    unlock_folder(folder)
 
 
 def _roles(records: Records) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -294,7 +262,7 @@ def evaluate_run(
     """
     cfg = load_config(Path(folder) / "config.yaml")
     if data is not None:
-        _move_data(cfg, data)
+        move_data(cfg, data)
     if device is not None:
         cfg.trainer.device = device
     splits = build_data(cfg)
@@ -306,53 +274,7 @@ def evaluate_run(
     }
 
 
-class Verification(NamedTuple):
-    """steps: recorded and repeated (loss, gradient norm) of each; environment: what differs, then and now."""
-
-    steps: dict[int, tuple[tuple[float, float], tuple[float, float]]]
-    environment: dict[str, tuple[Any, Any]]
-
-
-def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> Verification:
-    """Train the first steps of a run once more, from its configuration alone.
-
-    Args:
-        folder: a run folder; nothing in it is changed.
-        steps: how many, at most as many as the run has.
-        data: where the data sets lie now; None where they lay in training.
-
-    Raises:
-        FileNotFoundError: the run or its data set is not there, or it has recorded no step.
-        ValueError: fewer than one step asked for.
-    """
-    if steps < 1:
-        raise ValueError(f"steps={steps}: give at least 1")
-    folder = Path(folder)
-    cfg = load_config(folder / "config.yaml")
-    recorded = {step: row for step, row in read_steps(folder / "steps.csv").items() if step <= steps}
-    if not recorded:
-        raise FileNotFoundError(
-            f"{folder / 'steps.csv'} has no step to compare with: the run has not trained"
-        )
-    if data is not None:
-        _move_data(cfg, data)
-    then = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    with TemporaryDirectory() as scratch:
-        splits = build_data(cfg)
-        model, objective = build_model(cfg), build_objective(cfg, splits.train)
-        evaluator = build_evaluator(cfg, splits)
-        trainer = build_trainer(cfg, model, objective, splits, evaluator, Path(scratch))
-        with closing(StepLogger(Path(scratch) / "steps.csv", start=0)) as logger:
-            trainer.fit([logger], until=max(recorded))
-        repeated = read_steps(Path(scratch) / "steps.csv")
-    now = describe_environment(seed=cfg.seed, device=trainer.device)
-    return Verification(
-        {step: (recorded[step], repeated[step]) for step in recorded},
-        {key: (then.get(key), now[key]) for key in now if key != "command" and then.get(key) != now[key]},
-    )
-
-
-def _move_data(cfg: TrainConfig, data: str) -> None:
+def move_data(cfg: TrainConfig, data: str) -> None:
     """Point the paths of the data set, which were resolved when the run was saved, to another place."""
     for key, value in cfg.dataset.items():
         if (

@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from dml.config import parse_arguments
 from dml.reporting import print_verification, readable_errors
-from dml.runs import repeat_steps
+from dml.verification import repeat_steps
 
 
 @dataclass

@@ -1,12 +1,11 @@
 """Cars196 (Krause et al. 2013): photographs of cars, 196 models. Two layouts are about:
 
-The first half of the models trains, the second tests.
-
     flat     cars_annos.mat, and car_ims/000001.jpg ...
     split    devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (beside devkit/ or in it),
              and cars_train/00001.jpg ..., cars_test/00001.jpg ...
 
-The split layout is split by images, not by classes; both are put together here and split by class.
+The split layout is split by images, not by classes; its parts are put together here, and the first half of the
+models trains.
 """
 
 from __future__ import annotations

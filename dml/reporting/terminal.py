@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
-from dml.runs import Verification, load_metrics
+from dml.runs import load_metrics
 from dml.training import Interrupted, NonFiniteLossError
+from dml.verification import Verification
 
 __all__ = [
     "metrics_table",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dml.reporting import print_verification
-from dml.runs import Verification, repeat_steps
+from dml.verification import Verification, repeat_steps
 
 ROOT = Path(__file__).parents[2]
 
