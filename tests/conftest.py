@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: tests run two at a time, each on a core of its own
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
