@@ -26,14 +26,9 @@ from train import train
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., TrainConfig]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+ADAMW = ("debug=smoke", "trainer.max_steps=50", "trainer.eval_every=25")
 # SGD: where a gradient is almost 0, Adam makes whole steps of its rounding, and a query of thousands may flip
-LONGER = (
-    "debug=smoke",
-    "trainer.max_steps=50",
-    "trainer.eval_every=25",
-    "optimizer=sgd",
-    "optimizer.lr=0.01",
-)
+LONGER = (*ADAMW, "optimizer=sgd", "optimizer.lr=0.01")
 
 
 def torchrun(processes: int, *command: str) -> subprocess.Popen[str]:
@@ -131,6 +126,16 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_from_the_last_
     subprocess.run(resume, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
     same_figures(folder, run_alone)
     assert list(read_steps(folder / "steps.csv")) == list(range(1, 51))
+
+
+def test_one_process_that_cuts_the_batch_as_two_share_it_takes_the_very_same_steps(
+    compose_config: Compose, tmp_path: Path
+) -> None:
+    train(compose_config(*ADAMW, "trainer.micro_batch=16"), tmp_path / "alone")
+    finish(torchrun(2, "train.py", *ADAMW, f"hydra.run.dir={tmp_path / 'shared'}"))
+    alone, shared = ((tmp_path / name / "steps.csv").read_bytes() for name in ("alone", "shared"))
+    assert alone == shared
+    same_figures(tmp_path / "shared", tmp_path / "alone")
 
 
 def second_process(launcher: int) -> int:
