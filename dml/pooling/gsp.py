@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dml.functional.clustering import k_means
 from dml.functional.transport import project_to_ball, transport_pool
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
@@ -87,32 +88,9 @@ class GeneralizedSumPooling(nn.Module):
                 "input normalisation and the backbone weights."
             )
         points = project_to_ball(points)
-        centres = _seed(points, len(self.prototypes), generator)
-        for _ in range(self.lloyd_iterations):
-            centres = _lloyd(points, centres)
+        centres = k_means(points, len(self.prototypes), iterations=self.lloyd_iterations, generator=generator)
         self.prototypes[: len(centres)].copy_(centres)
         return len(centres)
-
-
-def _seed(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """k-means++: draw rows with probability proportional to the squared distance to those drawn before."""
-    odds = torch.ones(len(points), dtype=torch.float64)
-    rows: list[int] = []
-    while len(rows) < count and odds.sum() > 0:
-        steps = odds.cumsum(0)
-        draw = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64).cpu()
-        rows.append(int(torch.searchsorted(steps, draw * steps[-1], right=True).clamp(max=len(points) - 1)))
-        squared = (points - points[rows[-1]]).square().sum(1).double().cpu()
-        odds = squared if len(rows) == 1 else torch.minimum(odds, squared)
-    return points[rows]
-
-
-def _lloyd(points: Tensor, centres: Tensor) -> Tensor:
-    """Move each centre to the mean of the points nearest to it; one without points stays."""
-    scores = points @ centres.T - centres.square().sum(1) / 2
-    members = nn.functional.one_hot(scores.argmax(1), len(centres)).to(points)  # (B·N, M)
-    sizes = members.sum(0).unsqueeze(1)
-    return torch.where(sizes > 0, members.T @ points / sizes.clamp_min(1), centres)
 
 
 def _check_settings(

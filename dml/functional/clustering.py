@@ -1,0 +1,41 @@
+"""k-means of local features, reproducible from a generator."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["k_means"]
+
+
+def k_means(points: Tensor, count: int, *, iterations: int, generator: torch.Generator) -> Tensor:
+    """Centres of a k-means++ seeding followed by Lloyd's rounds; the same generator state gives the same centres.
+
+    points: (n, D), finite. Returns (count, D), fewer rows if there are fewer distinct points.
+    Source: Arthur and Vassilvitskii 2007; Lloyd 1982.
+    """
+    centres = _seed(points, count, generator)
+    for _ in range(iterations):
+        centres = _lloyd(points, centres)
+    return centres
+
+
+def _seed(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """k-means++: draw rows with probability proportional to the squared distance to those drawn before."""
+    odds = torch.ones(len(points), dtype=torch.float64)
+    rows: list[int] = []
+    while len(rows) < count and odds.sum() > 0:
+        steps = odds.cumsum(0)
+        draw = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+        rows.append(int(torch.searchsorted(steps, draw * steps[-1], right=True).clamp(max=len(points) - 1)))
+        squared = (points - points[rows[-1]]).square().sum(1).double().cpu()
+        odds = squared if len(rows) == 1 else torch.minimum(odds, squared)
+    return points[rows]
+
+
+def _lloyd(points: Tensor, centres: Tensor) -> Tensor:
+    """Move each centre to the mean of the points nearest to it; one without points stays."""
+    scores = points @ centres.T - centres.square().sum(1) / 2
+    members = nn.functional.one_hot(scores.argmax(1), len(centres)).to(points)  # (n, count)
+    sizes = members.sum(0).unsqueeze(1)
+    return torch.where(sizes > 0, members.T @ points / sizes.clamp_min(1), centres)
