@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from dml.losses import Objective
 from dml.model import EmbeddingModel
 
-__all__ = ["constant", "freeze_batchnorm", "one_cycle", "parameter_groups", "plateau"]
+__all__ = [
+    "constant",
+    "freeze_batchnorm",
+    "one_cycle",
+    "parameter_groups",
+    "plateau",
+    "use_batch_statistics",
+]
 
 
 def parameter_groups(
@@ -47,9 +55,18 @@ def freeze_batchnorm(backbone: nn.Module) -> None:
 
     To be repeated after each ``model.train()``, which would set the layers back to batch statistics.
     """
-    for module in backbone.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval().requires_grad_(False)
+    for layer in _batchnorm_layers(backbone):
+        layer.eval().requires_grad_(False)
+
+
+def use_batch_statistics(model: nn.Module) -> None:
+    """Let every BatchNorm layer normalise by the batch, and change its running statistics, as in training."""
+    for layer in _batchnorm_layers(model):
+        layer.train()
+
+
+def _batchnorm_layers(module: nn.Module) -> Iterator[nn.Module]:
+    return (layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float, final: float) -> LRScheduler:

@@ -23,7 +23,7 @@ from dml.training.checkpoint import load_checkpoint, save_checkpoint
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger
-from dml.training.optimization import freeze_batchnorm
+from dml.training.optimization import freeze_batchnorm, use_batch_statistics
 from dml.types import Batch, Pooled
 
 __all__ = ["NonFiniteLossError", "Trainer", "Validation"]
@@ -224,8 +224,14 @@ class Trainer:
         if initialise is None:
             return
         self.model.eval()
+        if not self.frozen_batchnorm:
+            use_batch_statistics(
+                self.model
+            )  # the running ones say nothing yet about a network that starts anew
+        running = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         batches: Iterable[Batch] = self.batches(0, self.initialisation_batches)
         features = torch.cat([self._features(batch.images) for batch in batches])
+        self.model.load_state_dict(running, strict=False)
         initialise(features, generator=torch_generator(self.seed, "prototypes"))
 
     def _features(self, images: Tensor) -> Tensor:

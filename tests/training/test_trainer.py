@@ -62,6 +62,23 @@ def test_prototypes_start_from_local_features_in_the_same_parameter(
     assert any(p is prototypes for group in trainer.optimizer.param_groups for p in group["params"])
 
 
+def test_prototypes_of_a_network_that_starts_anew_see_batch_statistics_and_leave_the_running_ones(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    features = {}
+    for frozen in (True, False):
+        trainer = assemble(
+            compose_smoke("trainer.max_steps=0", f"trainer.frozen_batchnorm={frozen}"), tmp_path
+        )
+        pooling, before = trainer.model.pooling, [b.clone() for b in trainer.model.buffers()]
+        pooling.initialise_prototypes = lambda seen, *, generator, frozen=frozen: features.update(
+            {frozen: seen}
+        )
+        trainer._initialise_prototypes()
+        assert all(a.equal(b) for a, b in zip(before, trainer.model.buffers(), strict=True))
+    assert features[False].std() > 1.5 * features[True].std()  # running statistics of 0 and 1 leave it small
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
