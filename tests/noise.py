@@ -8,17 +8,17 @@ import numpy as np
 from torch import nn
 
 from dml.assembly import build_evaluator, build_model, build_objective, build_trainer
-from dml.backbones import Tiny
+from dml.backbones import ConvNet
 from dml.config import TrainConfig
 from dml.data import Records, Splits
 from dml.training import Trainer
 
 
-class TinyWithDropout(Tiny):
+class TinyWithDropout(ConvNet):
     """A backbone whose gradient depends on what dropout drew."""
 
-    def __init__(self, *, out_channels: int) -> None:
-        super().__init__(out_channels=out_channels)
+    def __init__(self, *, widths: list[int]) -> None:
+        super().__init__(widths=widths)
         self.layers.append(nn.Dropout2d(0.3))
 
 

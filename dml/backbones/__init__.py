@@ -5,10 +5,10 @@ Each is an nn.Module with `forward(images: (B, 3, H, W)) -> (B, C, H', W') or (B
 """
 
 from dml.backbones.bn_inception import BNInception
+from dml.backbones.conv_net import ConvNet
 from dml.backbones.efficientnet_lite0 import EfficientNetLite0
 from dml.backbones.folding import fold_batchnorm
 from dml.backbones.resnet50 import ResNet50
 from dml.backbones.timm import Timm
-from dml.backbones.tiny import Tiny
 
-__all__ = ["BNInception", "EfficientNetLite0", "ResNet50", "Timm", "Tiny", "fold_batchnorm"]
+__all__ = ["BNInception", "ConvNet", "EfficientNetLite0", "ResNet50", "Timm", "fold_batchnorm"]
