@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -31,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 class TableDefinition:
     """What a file in configs/table/ says.
 
-    groups:    experiments, one row each; the first of a group is what the others of it are compared with.
+    groups:    rows; the first of a group is what the others of it are compared with. A row is an experiment, or one
+               with overrides of its own behind it: ``collage/gsp pooling.sharpness=5``.
     overrides: what every command of the table has besides.
     folds:     models of an ensemble; None under a protocol without folds.
     """
@@ -45,9 +48,9 @@ class TableDefinition:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a table."""
+    """One run of a row of a table."""
 
-    experiment: str
+    row: str
     folder: Path
     overrides: tuple[str, ...]
 
@@ -104,10 +107,10 @@ def plan_jobs(table: TableDefinition, folder: Path, *, limit: int | None = None)
     folds: Sequence[int | None] = [None] if table.folds is None else range(table.folds)
     return [
         Job(
-            experiment,
-            folder / row_name(experiment) / (f"seed{seed}" if fold is None else f"seed{seed}_fold{fold}"),
+            row,
+            _row_folder(folder, row) / (f"seed{seed}" if fold is None else f"seed{seed}_fold{fold}"),
             (
-                f"experiment={experiment}",
+                *row_overrides(row),
                 *([] if fold is None else [f"protocol.fold={fold}"]),
                 f"seed={seed}",
                 *table.overrides,
@@ -118,7 +121,7 @@ def plan_jobs(table: TableDefinition, folder: Path, *, limit: int | None = None)
         for seed in table.seeds
         for fold in folds
         for group in table.groups
-        for experiment in group
+        for row in group
     ]
 
 
@@ -130,12 +133,12 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     """
     wanted: dict[str, dict[str, Any]] = {}  # the jobs of a row differ in seed and fold alone
     for job in jobs:
-        if job.experiment not in wanted:
-            wanted[job.experiment] = settings_of(_compose(job.overrides))
+        if job.row not in wanted:
+            wanted[job.row] = settings_of(_compose(job.overrides))
         if job.state == "missing":
             continue
         found = settings_of(load_config(job.folder / "config.yaml"))
-        for key, value in wanted[job.experiment].items():
+        for key, value in wanted[job.row].items():
             if value != "???" and found.get(key) != value:
                 raise ConfigError(
                     f"{job.folder} holds a run with {key}={found.get(key)}, but the table has {value}: move that "
@@ -179,11 +182,12 @@ def report_table(
     for group in table.groups:
         first, *others = map(row_name, group)
         baselines |= dict.fromkeys(others, first)
-        for name in (first, *others):
-            if not any((folder / name).rglob("config.yaml")):
+        for row in group:
+            name, row_folder = row_name(row), _row_folder(folder, row)
+            if not any(row_folder.rglob("config.yaml")):
                 notes.append(f"not begun: {name}")
                 continue
-            finished, unfinished = find_runs(f"{folder / name}/**")
+            finished, unfinished = find_runs(f"{glob.escape(str(row_folder))}/**")
             notes += [f"unfinished, left out: {path}" for path in unfinished] + missing_folds(finished)
             settings += [replace(setting, label=name) for setting in group_by_setting(finished)]
     if not settings:
@@ -191,9 +195,20 @@ def report_table(
     return compare(settings, metrics, baselines), notes
 
 
-def row_name(experiment: str) -> str:
+def row_name(row: str) -> str:
     """The name of a row inside its table."""
-    return experiment.rpartition("/")[2]
+    experiment, *overrides = row.split()
+    return " ".join([experiment.rpartition("/")[2], *overrides])
+
+
+def row_overrides(row: str) -> tuple[str, ...]:
+    """What a row says to ``python train.py``."""
+    experiment, *overrides = row.split()
+    return f"experiment={experiment}", *overrides
+
+
+def _row_folder(folder: Path, row: str) -> Path:
+    return folder / re.sub(r"[^\w.]+", "_", row_name(row))
 
 
 def _compose(overrides: Sequence[str]) -> TrainConfig:
