@@ -1,6 +1,7 @@
 """Readers of data sets, protocols that split them, transforms, samplers and batches."""
 
 from dml.data.cars import cars
+from dml.data.collage import collage_dataset
 from dml.data.cub import cub
 from dml.data.decoding import decode
 from dml.data.emoji import emoji_dataset
@@ -28,6 +29,7 @@ __all__ = [
     "TrainingTransform",
     "UniformSampler",
     "cars",
+    "collage_dataset",
     "conventional",
     "cub",
     "decode",

@@ -38,7 +38,7 @@ class _TrainingImages(Dataset[tuple[Tensor, int, int]]):
 
     def __getitem__(self, request: _Request) -> tuple[Tensor, int, int]:
         generator = numpy_generator(self._seed, "augmentation", request.step, request.position)
-        image = self._transform(self._records.image(request.row), generator)
+        image = self._transform(self._records.draw(request.row, generator), generator)
         return image, int(self._records.labels[request.row]), request.row
 
 

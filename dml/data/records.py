@@ -53,6 +53,14 @@ class Records:
         """The image at an index of this set, (H, W, 3) uint8, RGB."""
         return self.images[int(self.rows[index])]
 
+    def draw(self, index: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+        """The image for one place of a training batch: drawn anew by a store that draws, else as it is."""
+        draw = getattr(self.images, "draw", None)
+        drawn: NDArray[np.uint8] = (
+            self.image(index) if draw is None else draw(int(self.rows[index]), generator)
+        )
+        return drawn
+
     def select_classes(self, names: Sequence[str]) -> Records:
         """The subset of these classes, in the order of this set, with labels counted anew from 0."""
         wanted = set(names)

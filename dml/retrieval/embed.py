@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dml.functional.selection import share_on_tiles
 from dml.modes import evaluation_mode
-from dml.types import Batch
+from dml.types import Batch, Pooled
 
 __all__ = ["Embeddings", "embed"]
 
+TargetTiles = Callable[[Tensor], Tensor]
+
 
 class Embeddings(NamedTuple):
-    """vectors: (n, D) float32 unit vectors; labels: (n,) int64; both on the CPU."""
+    """vectors: (n, D) float32 unit vectors; labels: (n,) int64; on the CPU.
+
+    on_target: (n,) share of the weights of the pooling that lies on the target; None where that is not known.
+    """
 
     vectors: Tensor
     labels: Tensor
+    on_target: Tensor | None = None
 
 
 @torch.inference_mode()
-def embed(model: nn.Module, batches: Iterable[Batch], *, device: torch.device) -> Embeddings:
-    """Embed batches in evaluation mode, without augmentation or gradient; the mode of the model is restored."""
-    vectors, labels = [], []
+def embed(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    target_tiles: TargetTiles | None = None,
+) -> Embeddings:
+    """Embed batches in evaluation mode, without augmentation or gradient; the mode of the model is restored.
+
+    target_tiles: indices (B,) -> (B, g, g) bool, where the targets lie in images of which that is known.
+    """
+    vectors, labels, on_target = [], [], []
     with evaluation_mode(model):
         for batch in batches:
-            vectors.append(model(batch.images.to(device, non_blocking=True)).vectors.float().cpu())
+            pooled: Pooled = model(batch.images.to(device, non_blocking=True))
+            vectors.append(pooled.vectors.float().cpu())
             labels.append(batch.labels)
-    return Embeddings(torch.cat(vectors), torch.cat(labels))
+            if target_tiles is not None and pooled.weights is not None:
+                on_target.append(share_on_tiles(pooled.weights.float().cpu(), target_tiles(batch.indices)))
+    return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(on_target) if on_target else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -48,14 +49,16 @@ class Evaluator:
 
     def __call__(self, model: nn.Module, records: Records) -> Evaluation:
         """Measure a set: every process embeds its share, the main one measures all, all get both."""
-        own = embed(model, self._batches(records), device=self._device)
+        own = embed(model, self._batches(records), device=self._device, target_tiles=_target_tiles(records))
         sizes = gather_numbers(len(own.labels))[:, 0].tolist()
-        embeddings = Embeddings(*(gather_rows(rows, sizes) for rows in own))
+        embeddings = Embeddings(*(None if rows is None else gather_rows(rows, sizes) for rows in own))  # type: ignore[arg-type]
         metrics = None
         if is_main():
             metrics = retrieval_metrics(
                 *_query_and_gallery(embeddings, records), recall_at=self._recall_at, backend=self._backend
             )
+            if embeddings.on_target is not None:
+                metrics = replace(metrics, selection_accuracy=embeddings.on_target.mean().item())
         return Evaluation(cast(RetrievalMetrics, broadcast(metrics)), embeddings)
 
     def check(self, records: Records, role: str) -> None:
@@ -81,10 +84,19 @@ class Evaluator:
 
 def _query_and_gallery(embeddings: Embeddings, records: Records) -> tuple[Tensor, ...]:
     """Arguments of retrieval_metrics: one set that is searched in itself, or two."""
+    parts = (embeddings.vectors, embeddings.labels)
     if records.is_query is None:
-        return tuple(embeddings)
+        return parts
     query = torch.from_numpy(records.is_query)
-    return tuple(part[rows] for rows in (query, ~query) for part in embeddings)
+    return tuple(part[rows] for rows in (query, ~query) for part in parts)
+
+
+def _target_tiles(records: Records) -> Callable[[Tensor], Tensor] | None:
+    """Where the targets lie in the images of a set, if its store knows."""
+    known = getattr(records.images, "target_tiles", None)
+    if known is None:
+        return None
+    return lambda indices: torch.from_numpy(np.stack([known(int(records.rows[i])) for i in indices]))
 
 
 def _any_positive(records: Records) -> bool:

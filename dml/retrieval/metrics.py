@@ -27,7 +27,7 @@ class RetrievalMetrics(Mapping[str, float]):
     """Retrieval quality as fractions 0..1, and what it was measured on.
 
     Also a read-only mapping under the names of metrics.json: recall@k for each k, r_precision, map@r,
-    queries, gallery and left_out, in this order.
+    queries, gallery and left_out, in this order, and selection_accuracy where it is known.
 
     recall:      k -> share of queries with a correct item among the first k.
     r_precision: correct items among the first R, divided by R, averaged over queries.
@@ -35,6 +35,8 @@ class RetrievalMetrics(Mapping[str, float]):
     queries:     number of queries that the means are over.
     gallery:     number of gallery items.
     left_out:    number of queries without any correct item in the gallery; they are in no mean.
+    selection_accuracy: share of the weights of the pooling that lies on the target, averaged over images; None
+                 where the images do not say where it lies, or the pooling has no weights.
     """
 
     recall: Mapping[int, float]
@@ -43,11 +45,14 @@ class RetrievalMetrics(Mapping[str, float]):
     queries: int
     gallery: int
     left_out: int
+    selection_accuracy: float | None = None
 
     def _named(self) -> dict[str, float]:
         recall = {f"recall@{k}": value for k, value in self.recall.items()}
         counts = {"queries": self.queries, "gallery": self.gallery, "left_out": self.left_out}
-        return {**recall, "r_precision": self.r_precision, "map@r": self.map_at_r, **counts}
+        figures = {**recall, "r_precision": self.r_precision, "map@r": self.map_at_r, **counts}
+        selection = self.selection_accuracy
+        return figures if selection is None else {**figures, "selection_accuracy": selection}
 
     def __getitem__(self, name: str) -> float:
         return self._named()[name]

@@ -38,7 +38,7 @@ def evaluator(recall_at: tuple[int, ...] = (1, 2)) -> Evaluator:
 def test_the_figures_are_those_of_the_embeddings() -> None:
     evaluation = evaluator()(Colours(), records())
     assert evaluation.embeddings.labels.tolist() == records().labels.tolist()
-    assert evaluation.metrics == retrieval_metrics(*evaluation.embeddings, recall_at=(1, 2))
+    assert evaluation.metrics == retrieval_metrics(*evaluation.embeddings[:2], recall_at=(1, 2))
 
 
 def test_the_model_runs_in_evaluation_mode_and_gets_its_modes_back() -> None:
@@ -68,7 +68,7 @@ def with_roles(is_query: list[bool]) -> Records:
 def test_queries_search_the_gallery_alone() -> None:
     data = with_roles([True] * 5 + [False] * 7)
     evaluation = evaluator()(Colours(), data)
-    vectors, labels = evaluation.embeddings
+    vectors, labels, _ = evaluation.embeddings
     assert evaluation.metrics == retrieval_metrics(
         vectors[:5], labels[:5], vectors[5:], labels[5:], recall_at=(1, 2)
     )
@@ -97,3 +97,31 @@ def test_a_set_in_which_nothing_can_be_found_is_refused_beforehand(is_query: lis
         ValueError, match=r"no query of the test set has another image of its class.*4 classes"
     ):
         evaluator((1,)).check(data, "test")
+
+
+class HalfMarked(np.ndarray):
+    """Images whose target lies in the upper left quarter of even rows, and everywhere in odd ones."""
+
+    def target_tiles(self, row: int) -> np.ndarray:
+        return np.array([[True, row % 2], [row % 2, row % 2]], dtype=bool)
+
+
+class Weighing(Colours):
+    """All weight on the upper left of four locations."""
+
+    def forward(self, images: Tensor) -> Pooled:
+        return super().forward(images)._replace(weights=torch.tensor([[0.7, 0.1, 0.1, 0.1]] * len(images)))
+
+
+def test_selection_accuracy_is_the_mean_share_of_the_weights_on_the_targets() -> None:
+    data = dataclasses.replace(records(), images=records().images.view(HalfMarked))
+    evaluation = evaluator()(Weighing(), data)
+    torch.testing.assert_close(evaluation.embeddings.on_target, torch.tensor([0.7, 1.0] * 6))
+    assert evaluation.metrics["selection_accuracy"] == pytest.approx(0.85)
+
+
+def test_there_is_no_selection_accuracy_without_weights_or_without_known_targets() -> None:
+    marked = dataclasses.replace(records(), images=records().images.view(HalfMarked))
+    for model, data in ((Colours(), marked), (Weighing(), records())):
+        metrics = evaluator()(model, data).metrics
+        assert metrics.selection_accuracy is None and "selection_accuracy" not in metrics
