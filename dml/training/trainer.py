@@ -257,6 +257,7 @@ class Trainer:
             self.scheduler.step(metrics[self.select_by])
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
         _log(loggers, "evaluation", self.step, metrics)
+        _log(loggers, "validated", self.step, self._validated())
         self._save_last()
 
     def _validated(self) -> EmbeddingModel:

@@ -225,6 +225,9 @@ class Watcher:
     def evaluation(self, step: int, metrics: object) -> None:
         pass
 
+    def validated(self, step: int, model: object) -> None:
+        pass
+
 
 def test_a_log_that_cannot_be_written_is_named_and_the_run_goes_on(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
