@@ -39,7 +39,8 @@ class NoGridError(ValueError):
 class AttentionMaps(NamedTuple):
     """Where in each image the vector comes from; K strongest prototypes, h × w locations.
 
-    All maps are multiples of the uniform weight: N times a share of each location, so with mean 1.
+    All maps are multiples of the uniform weight: N times a share of each location, so with mean 1. That of a
+    prototype that receives nothing is 0.
 
     images:         (B, 3, H, W) uint8, as the model sees them.
     weights:        (B, h, w) of the locations in the vector.
@@ -92,7 +93,8 @@ def attention_maps(model: EmbeddingModel, images: Tensor, *, strongest: int) -> 
     mass = plan.sum(1)  # (B, M)
     attributes, prototypes = (mass / mass.sum(1, keepdim=True)).topk(min(strongest, mass.shape[1]), dim=1)
     chosen = plan.mT.take_along_dim(prototypes.unsqueeze(2), dim=1)  # (B, K, N)
-    maps = (height * width * chosen / chosen.sum(2, keepdim=True)).reshape(*prototypes.shape, height, width)
+    received = chosen.sum(2, keepdim=True).clamp_min(torch.finfo(chosen.dtype).tiny)
+    maps = (height * width * chosen / received).reshape(*prototypes.shape, height, width)
     return AttentionMaps(images, weights, prototypes, attributes, maps)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+from dml.assembly import open_loggers
 from dml.attention import (
     MARGIN,
     AttentionMaps,
@@ -20,9 +22,9 @@ from dml.attention import (
 from dml.config import TrainConfig
 from dml.model import EmbeddingModel
 from dml.pooling import GeneralizedSumPooling, GlobalAverageMaxPooling, GlobalAveragePooling
-from dml.training import TensorBoardLogger, Trainer
+from dml.training import StepLogger, TensorBoardLogger, Trainer, read_steps
 from dml.types import Normalisation
-from train import train
+from tests.noise import noise
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
@@ -131,10 +133,16 @@ def pictures(folder: Path) -> list[int]:
     return [event.step for event in events.Images("attention")] if events.Tags()["images"] else []
 
 
-def test_tensorboard_shows_what_the_pooling_looks_at_at_each_validation(smoke_run: Path) -> None:
-    assert pictures(smoke_run / "tensorboard") == [0, 3, 6]
-    events = EventAccumulator(str(smoke_run / "tensorboard")).Reload()
-    assert {"attention/departure/weights", "prototypes/largest_share"} <= set(events.Tags()["scalars"])
+def test_tensorboard_shows_what_the_pooling_looks_at_at_each_validation(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    cfg = compose_smoke()
+    with open_loggers(cfg, tmp_path, start=0, watched=noise(6, 4)) as loggers:
+        assemble(cfg, tmp_path / "checkpoints").fit(loggers)
+    assert pictures(tmp_path / "tensorboard") == [0, 3, 6]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    expected = {"attention/departure/weights", "attention/departure/prototypes", "prototypes/largest_share"}
+    assert expected <= set(events.Tags()["scalars"])
 
 
 @pytest.mark.parametrize("backbone", [Patches(), Patches(tokens=True, dropped=1)])
@@ -146,9 +154,22 @@ def test_tensorboard_shows_nothing_where_there_is_nothing_to_see(backbone: nn.Mo
     assert pictures(tmp_path) == []
 
 
-def test_a_run_has_the_same_numbers_with_and_without_tensorboard(
-    smoke_run: Path, compose_smoke: Compose, tmp_path: Path
+def test_a_run_has_the_same_numbers_with_and_without_pictures(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    train(compose_smoke("logger.tensorboard=false"), tmp_path / "run")
-    for name in ("steps.csv", "history.csv", "metrics.json"):
-        assert (tmp_path / "run" / name).read_bytes() == (smoke_run / name).read_bytes()
+    numbers = {}
+    for name, images in (("with", IMAGES), ("without", None)):
+        trainer = assemble(compose_smoke(), tmp_path / name)
+        torch.manual_seed(3)
+        events = TensorBoardLogger(tmp_path / f"{name}_events", start=0, images=images)
+        with closing(StepLogger(tmp_path / f"{name}.csv", start=0)) as steps, closing(events):
+            trainer.fit([steps, events])
+        numbers[name] = (read_steps(tmp_path / f"{name}.csv"), torch.rand(1), trainer.best)
+    assert len(pictures(tmp_path / "with_events")) == 3 and not pictures(tmp_path / "without_events")
+    assert numbers["with"] == numbers["without"] and len(numbers["with"][0]) == 6
+
+
+def test_a_prototype_that_receives_nothing_has_an_empty_map() -> None:
+    model = model_with(gsp(sharpness=1e6))
+    maps = attention_maps(model, IMAGES, strongest=4)
+    assert maps.prototype_maps.isfinite().all() and (maps.prototype_maps.sum((2, 3)) == 0).any()
