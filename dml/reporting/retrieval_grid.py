@@ -31,21 +31,29 @@ RIGHT, WRONG = "#1b7f3b", "#c8281e"
 
 
 class Found(NamedTuple):
-    """A neighbour: pixels (H, W, 3) uint8, the name of its class, its similarity, whether that is the query's class."""
+    """An item of the gallery: pixels (H, W, 3) uint8, name of its class, similarity, whether that is the query's class.
+
+    rank: 1 for the nearest.
+    """
 
     pixels: NDArray[np.uint8]
     name: str
     similarity: float
     right: bool
+    rank: int
 
 
 class Query(NamedTuple):
-    """A row: pixels (H, W, 3) uint8, the name of its class, average precision up to rank R, neighbours by nearness."""
+    """A row: pixels (H, W, 3) uint8, the name of its class, average precision up to rank R, neighbours by nearness.
+
+    missed: the nearest right one, if it is not among the neighbours.
+    """
 
     pixels: NDArray[np.uint8]
     name: str
     average_precision: float
     neighbours: Sequence[Found]
+    missed: Found | None
 
 
 def retrieval_grid_of_run(
@@ -86,7 +94,7 @@ def retrieval_grid_of_run(
     ranking = _rank(vectors, splits.test, neighbours)
     preprocess = build(cfg.transform.evaluation)
     chosen = order_queries(ranking.average_precision, order, seed=seed)[:count]
-    return draw_retrieval_grid([_query(ranking, splits.test, preprocess, int(i)) for i in chosen])
+    return draw_retrieval_grid([_query(ranking, vectors, splits.test, preprocess, int(i)) for i in chosen])
 
 
 def order_queries(average_precision: NDArray[np.float64], order: str, *, seed: int) -> NDArray[np.int64]:
@@ -105,23 +113,23 @@ def order_queries(average_precision: NDArray[np.float64], order: str, *, seed: i
 
 
 def draw_retrieval_grid(queries: Sequence[Query]) -> Figure:
-    """A row for each query: itself, then its neighbours with ✓ or ✗ and their similarity."""
-    columns = 1 + max(len(query.neighbours) for query in queries)
-    figure = Figure(
-        (1.3 * columns, 1.75 * len(queries)), layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04)
-    )
+    """A row for each query: itself, its neighbours with ✓ or ✗ and their similarity, and the nearest right one.
+
+    The latter stands at the end, with its rank, in rows where it is not among the neighbours.
+    """
+    shown = max(len(query.neighbours) for query in queries)
+    columns = 1 + shown + any(query.missed is not None for query in queries)
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.04)
+    figure = Figure((1.3 * columns, 1.75 * len(queries)), layout=layout)
     for axes, query in zip(figure.subplots(len(queries), columns, squeeze=False), queries, strict=True):
         _picture(axes[0], query.pixels, query.name, f"query, AP@R {query.average_precision:.0%}")
         axes[0].spines[:].set_color("0.8")
-        for place, found in zip(axes[1:], query.neighbours, strict=True):
-            _picture(place, found.pixels, found.name, f"{'✓' if found.right else '✗'} {found.similarity:.2f}")
-            place.xaxis.label.set_color(RIGHT if found.right else WRONG)
-            place.spines[:].set(
-                color=RIGHT if found.right else WRONG,
-                linewidth=1.5 if found.right else 3.0,
-                linestyle="solid" if found.right else (0, (2, 1)),
-                capstyle="butt",  # else the dashes run together
-            )
+        for place, found in zip(axes[1:], query.neighbours, strict=False):
+            _framed(place, found, "")
+        if query.missed is not None:
+            _framed(axes[-1], query.missed, f", rank {query.missed.rank:,}")
+        elif columns > 1 + shown:
+            axes[-1].set_axis_off()
     return figure
 
 
@@ -150,9 +158,10 @@ def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, checkpoint: str
 
 
 class _Ranking(NamedTuple):
-    """What is nearest to each query of a set, queries (Q,) and neighbours (Q, k) as rows of the set."""
+    """What is nearest to each query of a set; queries (Q,), gallery (G,) and neighbours (Q, k) as rows of the set."""
 
     queries: NDArray[np.int64]
+    gallery: NDArray[np.int64]
     average_precision: NDArray[np.float64]
     neighbours: NDArray[np.int64]
     similarities: NDArray[np.float32]
@@ -169,27 +178,52 @@ def _rank(vectors: Tensor, test: Records, neighbours: int) -> _Ranking:
         queries, gallery = np.flatnonzero(test.is_query), np.flatnonzero(~test.is_query)
         precision = average_precisions(vectors[queries], labels[queries], vectors[gallery], labels[gallery])
         found = nearest_neighbours(vectors[queries], vectors[gallery], neighbours)
-    return _Ranking(queries, precision.numpy(), gallery[found.indices.numpy()], found.similarities.numpy())
+    neighbouring = gallery[found.indices.numpy()]
+    return _Ranking(queries, gallery, precision.numpy(), neighbouring, found.similarities.numpy())
 
 
-def _query(ranking: _Ranking, test: Records, preprocess: Preprocess, i: int) -> Query:
-    """The i-th query, its picture and those of its neighbours as the model sees them."""
+def _query(ranking: _Ranking, vectors: Tensor, test: Records, preprocess: Preprocess, i: int) -> Query:
+    """The i-th query, its picture and those of what is found as the model sees them."""
+    query = ranking.queries[i]
 
     def pixels(row: int) -> NDArray[np.uint8]:
         return preprocess(test.image(row)).permute(1, 2, 0).numpy()
 
-    query = ranking.queries[i]
-    neighbours = [
-        Found(
-            pixels(row),
-            test.class_names[test.labels[row]],
-            float(similarity),
-            test.labels[row] == test.labels[query],
-        )
-        for row, similarity in zip(ranking.neighbours[i], ranking.similarities[i], strict=True)
-    ]
+    def found(row: int, similarity: float, rank: int) -> Found:
+        right = bool(test.labels[row] == test.labels[query])
+        return Found(pixels(row), test.class_names[test.labels[row]], float(similarity), right, rank)
+
+    near = zip(ranking.neighbours[i], ranking.similarities[i], strict=True)
+    neighbours = [found(row, similarity, rank) for rank, (row, similarity) in enumerate(near, start=1)]
+    missed = (
+        None
+        if any(item.right for item in neighbours)
+        else found(*_nearest_right(ranking, vectors, test, query))
+    )
     name = test.class_names[test.labels[query]]
-    return Query(pixels(query), name, float(ranking.average_precision[i]), neighbours)
+    return Query(pixels(query), name, float(ranking.average_precision[i]), neighbours, missed)
+
+
+def _nearest_right(ranking: _Ranking, vectors: Tensor, test: Records, query: int) -> tuple[int, float, int]:
+    """Row, similarity and rank of the nearest item of the query's class; among equals the wrong ones come first."""
+    others = ranking.gallery[ranking.gallery != query]
+    similarities = (vectors[others] @ vectors[query]).numpy()
+    right = test.labels[others] == test.labels[query]
+    best = int(np.where(right, similarities, -np.inf).argmax())
+    ahead = int((~right & (similarities >= similarities[best])).sum())
+    return int(others[best]), float(similarities[best]), ahead + 1
+
+
+def _framed(axes: Axes, found: Found, note: str) -> None:
+    colour = RIGHT if found.right else WRONG
+    _picture(axes, found.pixels, found.name, f"{'✓' if found.right else '✗'} {found.similarity:.2f}{note}")
+    axes.xaxis.label.set_color(colour)
+    axes.spines[:].set(
+        color=colour,
+        linewidth=1.5 if found.right else 3.0,
+        linestyle="solid" if found.right else (0, (2, 1)),
+        capstyle="butt",  # else the dashes run together
+    )
 
 
 def _picture(axes: Axes, pixels: NDArray[np.uint8], title: str, label: str) -> None:

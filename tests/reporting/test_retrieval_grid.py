@@ -45,8 +45,8 @@ def test_the_seed_alone_orders_queries_that_are_equally_hard() -> None:
 
 
 def test_right_and_wrong_differ_in_sign_and_stroke_as_well_as_in_colour() -> None:
-    found = [Found(PIXELS, "oak", 0.912, True), Found(PIXELS, "$ash$", 0.9, False)]
-    query, right, wrong = draw_retrieval_grid([Query(PIXELS, "oak", 0.25, found)]).axes
+    found = [Found(PIXELS, "oak", 0.912, True, 1), Found(PIXELS, "$ash$", 0.9, False, 2)]
+    query, right, wrong = draw_retrieval_grid([Query(PIXELS, "oak", 0.25, found, None)]).axes
     assert (query.get_xlabel(), right.get_xlabel(), wrong.get_xlabel()) == (
         "query, AP@R 25%",
         "✓ 0.91",
@@ -57,6 +57,15 @@ def test_right_and_wrong_differ_in_sign_and_stroke_as_well_as_in_colour() -> Non
     assert [to_hex(frame.get_edgecolor()) for frame in frames] == [RIGHT, WRONG]
     assert [frame.get_linestyle() == "solid" for frame in frames] == [True, False]
     assert frames[0].get_linewidth() < frames[1].get_linewidth()
+
+
+def test_the_nearest_right_one_stands_at_the_end_where_it_was_missed() -> None:
+    right, wrong = Found(PIXELS, "oak", 0.9, True, 1), Found(PIXELS, "ash", 0.9, False, 1)
+    missed = Found(PIXELS, "oak", 0.5, True, 1234)
+    rows = [Query(PIXELS, "oak", 0.25, [right], None), Query(PIXELS, "oak", 0.0, [wrong], missed)]
+    axes = draw_retrieval_grid(rows).axes
+    assert len(axes) == 6 and not axes[2].axison
+    assert axes[5].get_xlabel() == "✓ 0.50, rank 1,234" and axes[5].spines["left"].get_linestyle() == "solid"
 
 
 def grid(run: Path, **changes: Any) -> Figure:
@@ -93,6 +102,23 @@ def test_rows_are_what_the_stored_embeddings_find(run: Path) -> None:
     assert sorted(drawn) == sorted(expected)
     percents = [int(row[0][1].removeprefix("query, AP@R ").removesuffix("%")) for row in drawn]
     assert percents == sorted(percents)
+
+
+def test_the_rank_of_the_nearest_right_one_counts_wrong_ones_before_it_and_its_equals(
+    run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "test_embeddings.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    vectors = np.eye(12, dtype=np.float32)
+    vectors[0] = vectors[4:12].sum(0) * 0.3 + 0.2 * vectors[1]  # the other classes are nearer than its own
+    arrays["vectors"] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.savez(path, **arrays)
+    rows = labels(grid(tmp_path / "run"), 6)
+    assert [row[-1][0] for row in rows if row[-1][1] == "✓ 0.23, rank 9"] == [TEST_CLASSES[0]]
+    ties = [row for row in rows if row[-1][1] == "✓ 0.00, rank 9"]
+    assert ties and all(row[-1][0] == row[0][0] for row in ties)
 
 
 def test_embeddings_of_another_checkpoint_are_computed(run: Path, tmp_path: Path) -> None:
