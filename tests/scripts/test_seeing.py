@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -75,3 +76,13 @@ def test_wrong_input_ends_with_a_sentence(
     with pytest.raises(SystemExit) as end:
         script(name, *arguments)
     assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["attention", "retrieval_grid"])
+def test_the_command_of_the_readme_draws(
+    name: str, run: Path, script: Callable[..., None], tmp_path: Path
+) -> None:
+    readme = (SCRIPTS.parent / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(rf"^    python scripts/{name}.py (.*?)(?:  #|$)", readme, re.MULTILINE)
+    script(name, *command.strip().replace("FOLDER", str(run)).split(), f"output={tmp_path / 'drawn.svg'}")
+    assert (tmp_path / "drawn.svg").read_text(encoding="utf-8").endswith("</svg>\n")
