@@ -33,7 +33,7 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
         trainer.resume()
     else:
         start_run(cfg, folder)
-    with open_loggers(cfg, folder, start=trainer.step) as loggers:
+    with open_loggers(cfg, folder, start=trainer.step, watched=data.val) as loggers:
         trainer.fit(loggers)
 
     best = load_model(folder, device=trainer.device)  # chosen by the protocol, never by the test classes

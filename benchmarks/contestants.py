@@ -163,6 +163,9 @@ class Stopwatch:
     def training(self, step: int, scalars: Any) -> None:
         pass
 
+    def validated(self, step: int, model: Any) -> None:
+        pass
+
 
 def run_dml(job: Job, *, files: bool) -> Measurement:
     from dml.assembly import (

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from dml.backbones import fold_batchnorm
 from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
@@ -53,6 +54,7 @@ __all__ = [
 
 
 BATCHNORM = torch.nn.modules.batchnorm._BatchNorm
+WATCHED = 6  # images in which TensorBoard shows what the pooling looks at
 NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when its weights come from a run
 
 
@@ -235,8 +237,13 @@ def choose_device(cfg: TrainConfig) -> torch.device:
 
 
 @contextmanager
-def open_loggers(cfg: TrainConfig, folder: Path, *, start: int) -> Iterator[list[Logger]]:
-    """Everything that follows the course of a run, closed at the end of the block; the main process has it."""
+def open_loggers(
+    cfg: TrainConfig, folder: Path, *, start: int, watched: Records | None = None
+) -> Iterator[list[Logger]]:
+    """Everything that follows the course of a run, closed at the end of the block; the main process has it.
+
+    watched: the set of which TensorBoard shows what the pooling looks at, in a few images; None for none.
+    """
     if not is_main():
         yield []
         return
@@ -245,13 +252,20 @@ def open_loggers(cfg: TrainConfig, folder: Path, *, start: int) -> Iterator[list
         StepLogger(folder / "steps.csv", start=start),
     ]
     if cfg.logger.tensorboard:
-        loggers.append(TensorBoardLogger(folder / "tensorboard", start=start))
+        images = None if watched is None else _spread_images(cfg, watched)
+        loggers.append(TensorBoardLogger(folder / "tensorboard", start=start, images=images))
     loggers.append(ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps))
     try:
         yield loggers
     finally:
         for logger in loggers:
             logger.close()
+
+
+def _spread_images(cfg: TrainConfig, records: Records) -> Tensor:
+    """Images at equal distances in a set, always the same ones, as the model sees them: (n, 3, size, size)."""
+    transform, count = build(cfg.transform.evaluation), min(WATCHED, len(records))
+    return torch.stack([transform(records.image(i * len(records) // count)) for i in range(count)])
 
 
 def _batches(cfg: TrainConfig, train: Records, sampler: Sampler) -> Callable[[int, int], Iterator[Batch]]:

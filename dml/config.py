@@ -238,6 +238,11 @@ def parse_arguments(schema: type, arguments: list[str]) -> Any:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_cli(arguments))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{str(error).splitlines()[0]}; accepted keys: {accepted}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{' '.join(arguments)} has a value that YAML reads as something other than text: put quotes inside of "
+            "those of the shell, as in \"images='*.jpg'\""
+        ) from error
     if missing := sorted(OmegaConf.missing_keys(merged)):
         raise ConfigError(f"{missing[0]}= is required; accepted keys: {accepted}")
     return OmegaConf.to_object(merged)

@@ -44,6 +44,7 @@ __all__ = [
     "finish_run",
     "load_metrics",
     "load_model",
+    "located_config",
     "move_data",
     "open_run",
     "start_run",
@@ -260,11 +261,7 @@ def evaluate_run(
     Raises:
         FileNotFoundError: the run, its checkpoint or its data set is not there.
     """
-    cfg = load_config(Path(folder) / "config.yaml")
-    if data is not None:
-        move_data(cfg, data)
-    if device is not None:
-        cfg.trainer.device = device
+    cfg = located_config(folder, data=data, device=device)
     splits = build_data(cfg)
     evaluator = build_evaluator(cfg, splits)
     model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
@@ -272,6 +269,24 @@ def evaluate_run(
         splits.val_name: evaluator(model, splits.val).metrics,
         "test": evaluator(model, splits.test).metrics,
     }
+
+
+def located_config(folder: str | Path, *, data: str | None, device: str | None) -> TrainConfig:
+    """The configuration of a run, for the place and the machine where it is looked at now.
+
+    Args:
+        data: where the data sets lie now; None where they lay in training.
+        device: None takes that of the run's configuration.
+
+    Raises:
+        FileNotFoundError: the folder is no run folder.
+    """
+    cfg = load_config(Path(folder) / "config.yaml")
+    if data is not None:
+        move_data(cfg, data)
+    if device is not None:
+        cfg.trainer.device = device
+    return cfg
 
 
 def move_data(cfg: TrainConfig, data: str) -> None:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
 from dml.config import ConfigError, TrainConfig
+from dml.model import EmbeddingModel
 from dml.training import NonFiniteLossError
 
 __all__ = ["SearchSpace", "check_space", "read_space", "run_sweep"]
@@ -227,6 +228,9 @@ class _Pruner:
         self._trial.report(float(np.mean([*self._before, self._best])), self._offset + step)
         if self._trial.should_prune():
             raise _optuna().TrialPruned
+
+    def validated(self, step: int, model: EmbeddingModel) -> None:
+        pass
 
     def close(self) -> None:
         pass

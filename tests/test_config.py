@@ -109,6 +109,7 @@ class Arguments:
         (["run=x", "count=many"], "many"),
         (["count=1"], "run= is required"),
         (["folder"], "not of the form key=value"),
+        (["run=*.jpg"], "run=.*YAML reads.*put quotes inside"),
     ],
 )
 def test_wrong_script_arguments_get_a_sentence(arguments: Sequence[str], message: str) -> None:

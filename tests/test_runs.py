@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dml
 from dml.config import TrainConfig, load_config
@@ -49,6 +50,11 @@ def test_a_run_folder_holds_all_that_it_promises(smoke_run: Path) -> None:
         "???" not in (smoke_run / "config.yaml").read_text()
         and "${" not in (smoke_run / "config.yaml").read_text()
     )
+
+
+def test_what_the_pooling_looks_at_is_shown_of_the_validation_classes(smoke_run: Path) -> None:
+    events = EventAccumulator(str(smoke_run / "tensorboard")).Reload()
+    assert [event.step for event in events.Images("attention")] == [0, 3, 6]
 
 
 def test_history_starts_untrained_and_ends_with_the_last_step(smoke_run: Path) -> None:

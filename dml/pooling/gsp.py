@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from dml.functional.clustering import k_means
-from dml.functional.transport import project_to_ball, transport_pool
+from dml.functional.transport import (
+    TransportPlan,
+    partial_transport,
+    project_to_ball,
+    prototype_cost,
+    transport_pool,
+)
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
 
@@ -70,6 +76,11 @@ class GeneralizedSumPooling(nn.Module):
             locations, self.prototypes, ratio=self.transport_ratio, sharpness=self.sharpness
         )
         return Pooled(vectors.to(features.dtype), attributes, weights)
+
+    def plan(self, features: Tensor) -> TransportPlan:
+        """The plan that `forward` pools the same features by, prototype by prototype."""
+        cost = prototype_cost(as_locations(features, self.out_channels).mT, self.prototypes)
+        return partial_transport(cost, ratio=self.transport_ratio, sharpness=self.sharpness)
 
     @torch.no_grad()
     def initialise_prototypes(self, features: Tensor, *, generator: torch.Generator) -> int:

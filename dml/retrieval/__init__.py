@@ -3,7 +3,8 @@
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.evaluator import Evaluation, Evaluator
 from dml.retrieval.index import BACKENDS, Neighbours, exact_search
-from dml.retrieval.metrics import RetrievalMetrics, retrieval_metrics
+from dml.retrieval.metrics import RetrievalMetrics, average_precisions, retrieval_metrics
+from dml.retrieval.neighbours import nearest_neighbours
 
 __all__ = [
     "BACKENDS",
@@ -12,7 +13,9 @@ __all__ = [
     "Evaluator",
     "Neighbours",
     "RetrievalMetrics",
+    "average_precisions",
     "embed",
     "exact_search",
+    "nearest_neighbours",
     "retrieval_metrics",
 ]

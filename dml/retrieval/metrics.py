@@ -17,7 +17,7 @@ from torch import Tensor
 from dml.retrieval.index import CHUNK_SIZE, Array, check_search, float32_embeddings
 from dml.retrieval.ranking import UNIT_TOLERANCE, LabelledSets, one_thread, rank, round_to_grid
 
-__all__ = ["RetrievalMetrics", "retrieval_metrics"]
+__all__ = ["RetrievalMetrics", "average_precisions", "retrieval_metrics"]
 
 COLLAPSED = 0.999  # mean pairwise cosine
 
@@ -110,10 +110,7 @@ def retrieval_metrics(
             "that no metric is defined: check that both sets use the same class numbers, and that the "
             "classes of a set searched in itself have at least two images."
         )
-    depths = counts.clamp(min=max(recall_at))  # one search for all metrics: k = max(R, largest recall@k)
-    values = torch.zeros(len(counts), len(recall_at) + 2, dtype=torch.float64)
-    for part, correct in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size):
-        values[part.cpu()] = _per_query(correct.cpu(), counts[part].cpu(), recall_at)
+    values = _rank_and_score(sets, counts, recall_at, backend, chunk_size)[rows.cpu()]
     *recall, r_precision, map_at_r = (math.fsum(column) / len(rows) for column in values.T.tolist())
     return RetrievalMetrics(
         recall=dict(zip(recall_at, recall, strict=True)),
@@ -123,6 +120,38 @@ def retrieval_metrics(
         gallery=len(sets.gallery),
         left_out=len(counts) - len(rows),
     )
+
+
+def average_precisions(
+    query: Array,
+    query_labels: Array,
+    gallery: Array | None = None,
+    gallery_labels: Array | None = None,
+    *,
+    backend: str = "faiss",
+    chunk_size: int = CHUNK_SIZE,
+) -> Tensor:
+    """The average precision up to rank R(q) of each query, whose mean is map@r: (Q,) float64.
+
+    NaN for a query without a correct item. Sets, ties and errors as in `retrieval_metrics`.
+    """
+    with one_thread():
+        sets = _labelled_sets(query, query_labels, gallery, gallery_labels)
+        counts = _correct_items(sets)
+    check_search(sets.query, sets.gallery, backend, chunk_size)
+    return _rank_and_score(sets, counts, (1,), backend, chunk_size)[:, -1]
+
+
+def _rank_and_score(
+    sets: LabelledSets, counts: Tensor, recall_at: Sequence[int], backend: str, chunk_size: int
+) -> Tensor:
+    """Rank for each query that has one of its `counts` correct items, and score: rows as in `_per_query`, else NaN."""
+    depths = counts.clamp(min=max(recall_at))  # one search for all metrics: k = max(R, largest recall@k)
+    values = torch.full((len(counts), len(recall_at) + 2), math.nan, dtype=torch.float64)
+    rows = counts.nonzero().flatten()
+    for part, correct in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size):
+        values[part.cpu()] = _per_query(correct.cpu(), counts[part].cpu(), recall_at)
+    return values
 
 
 @one_thread()

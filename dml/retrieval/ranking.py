@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dml.retrieval.index import BACKENDS, CELLS, Neighbours
 
-__all__ = ["UNIT_TOLERANCE", "LabelledSets", "one_thread", "rank", "round_to_grid"]
+__all__ = ["UNIT_TOLERANCE", "LabelledSets", "one_thread", "rank", "round_to_grid", "without_own"]
 
 GRID = 2.0**-25  # finer than what float32 resolves of a similarity near 1 (2^-24)
 UNIT_TOLERANCE = 1e-6  # on the length; normalising in float32 leaves a few 1e-7
@@ -94,7 +94,7 @@ def _rank_candidates(
     sets: LabelledSets, rows: Tensor, depths: Tensor, found: Neighbours
 ) -> tuple[Tensor, Tensor]:
     """Rank the found candidates (m, k); the second result (m,) marks rows where they may be too few."""
-    similarities, indices = _without_own(rows, found) if sets.same else found
+    similarities, indices = without_own(rows, found) if sets.same else found
     correct = sets.gallery_labels[indices] == sets.query_labels[rows, None]
     doubt = 2 * _search_error(sets.query.shape[1])  # nearer similarities than this may be in the wrong order
     open_rows = similarities.gather(1, depths[:, None] - 1)[:, 0] - similarities[:, -1] <= doubt
@@ -110,7 +110,7 @@ def _rank_candidates(
     return correct, open_rows
 
 
-def _without_own(rows: Tensor, found: Neighbours) -> Neighbours:
+def without_own(rows: Tensor, found: Neighbours) -> Neighbours:
     """Remove each query's own entry by its index; where the list does not hold it, the last one goes."""
     if torch.equal(found.indices[:, 0], rows):  # as a rule it comes first
         return Neighbours(*(x[:, 1:] for x in found))

@@ -9,9 +9,16 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from dml.attention import NoGridError, NoWeightsError, attention_maps, attention_picture
+from dml.model import EmbeddingModel
+
 __all__ = ["HistoryLogger", "Logger", "ProgressLogger", "StepLogger", "TensorBoardLogger", "read_steps"]
+
+STRONGEST = 3  # prototypes that are drawn of each image
+SIDE = 128  # pixels of each image in a picture
 
 
 class Logger(Protocol):
@@ -23,6 +30,9 @@ class Logger(Protocol):
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of the validation classes."""
+
+    def validated(self, step: int, model: EmbeddingModel) -> None:
+        """The model that those metrics are of, to be looked at and left as it is."""
 
     def close(self) -> None: ...
 
@@ -56,6 +66,9 @@ class HistoryLogger:
             writer.writeheader()
             writer.writerows(self._rows)
         partial.replace(self._path)
+
+    def validated(self, step: int, model: EmbeddingModel) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -93,6 +106,9 @@ class StepLogger:
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         pass
 
+    def validated(self, step: int, model: EmbeddingModel) -> None:
+        pass
+
     def close(self) -> None:
         self._file.close()
 
@@ -107,9 +123,15 @@ def read_steps(path: Path) -> dict[int, tuple[float, float]]:
 
 
 class TensorBoardLogger:
-    """Event files in a folder; a resumed run writes over the steps after ``start``."""
+    """Event files in a folder; a resumed run writes over the steps after ``start``.
 
-    def __init__(self, folder: Path, *, start: int) -> None:
+    Args:
+        images: (B, 3, H, W) uint8, over which it is drawn what the pooling looks at, at each validation; None for
+            nothing. Colours are full at the scalars ``attention/departure/*`` from uniform.
+    """
+
+    def __init__(self, folder: Path, *, start: int, images: Tensor | None = None) -> None:
+        self._images = images
         self._writer = SummaryWriter(folder, purge_step=start + 1 if start else None)
 
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
@@ -120,6 +142,17 @@ class TensorBoardLogger:
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         self._write(step, "val/", metrics)
+
+    def validated(self, step: int, model: EmbeddingModel) -> None:
+        if self._images is None:
+            return
+        try:
+            maps = attention_maps(model, self._images, strongest=STRONGEST)
+        except (NoWeightsError, NoGridError):  # most poolings are not there to be looked at
+            return
+        picture = attention_picture(maps, side=SIDE)
+        self._writer.add_image("attention", picture.pixels, step)
+        self._write(step, "attention/departure/", picture.departures)
 
     def close(self) -> None:
         self._writer.close()
@@ -154,6 +187,9 @@ class ProgressLogger:
         shown = [name for name in metrics if "@" in name]
         figures = "   ".join(f"{name} {metrics[name]:6.2%}" for name in (shown[0], shown[-1]))
         self._bar.console.print(f"step {step:>5}   validation   {figures}")
+
+    def validated(self, step: int, model: EmbeddingModel) -> None:
+        pass
 
     def close(self) -> None:
         self._bar.stop()

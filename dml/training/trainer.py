@@ -24,6 +24,7 @@ from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger
 from dml.training.optimization import freeze_batchnorm, use_batch_statistics
+from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
 from dml.types import Batch, Pooled
 
 __all__ = ["NonFiniteLossError", "Trainer", "Validation"]
@@ -112,6 +113,7 @@ class Trainer:
         )
         self.val_chooses = val_chooses
         self.step, self.resumed = 0, False
+        self.warned_of: set[str] = set()
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
     def fit(self, loggers: Sequence[Logger], *, until: int | None = None) -> None:
@@ -155,11 +157,20 @@ class Trainer:
         due = self.step % self.eval_every == 0 or self.step == self.max_steps
         if loggers and (self.step % self.log_every == 0 or due):
             terms = {f"loss/{name}": value.item() for name, value in losses.terms().items()}
-            spread = {name: value.item() for name, value in weight_statistics(pooled).items()}
-            scalars = {**terms, "gradient_norm": gradient_norm.item(), **rates, **spread}
+            statistics = {name: value.item() for name, value in pooling_statistics(pooled).items()}
+            scalars = {**terms, "gradient_norm": gradient_norm.item(), **rates, **statistics}
             _log(loggers, "training", self.step, scalars)
+            if due and self.step > self.warmup_steps:
+                self._warn_of_collapse(pooled)
         if due:
             self._validate(loggers)
+
+    def _warn_of_collapse(self, pooled: Pooled) -> None:
+        """Say once in a run what the pooling no longer does."""
+        for statistic, sentence in collapse_warnings(pooled).items():
+            if statistic not in self.warned_of:
+                self.warned_of.add(statistic)
+                warnings.warn(f"step {self.step}: {sentence}", stacklevel=2)
 
     def _update(self, batch: Batch, sizes: list[int]) -> tuple[Losses, Pooled, Tensor, dict[str, float]]:
         """One update; returns what the step had to say."""
@@ -252,6 +263,7 @@ class Trainer:
             self.scheduler.step(metrics[self.select_by])
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
         _log(loggers, "evaluation", self.step, metrics)
+        _log(loggers, "validated", self.step, self._validated())
         self._save_last()
 
     def _validated(self) -> EmbeddingModel:
@@ -325,20 +337,3 @@ def _warn_of_lost(what: str, error: OSError) -> None:
         "make room on that disk",
         stacklevel=3,
     )
-
-
-def weight_statistics(pooled: Pooled) -> dict[str, Tensor]:
-    """How far the weights of the locations are from uniform, averaged over the batch.
-
-    ``spread`` is their standard deviation relative to their mean (0 for average pooling); ``effective_locations``
-    is the share of the locations that would give the same ``Σ weights²`` if only they counted, all alike.
-    """
-    if pooled.weights is None:
-        return {}
-    weights = pooled.weights.detach()
-    locations = weights.shape[1]
-    energy = locations * weights.square().sum(dim=1)  # 1 for uniform weights
-    return {
-        "weights/spread": (energy - 1).clamp(min=0).sqrt().mean(),
-        "weights/effective_locations": energy.reciprocal().mean(),
-    }

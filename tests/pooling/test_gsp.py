@@ -202,3 +202,11 @@ def test_each_config_builds_and_pools(path: Path) -> None:
     assert text.startswith("# @package _global_\n")
     layer = instantiate(yaml.safe_load(text)["pooling"], in_channels=6)
     assert layer(normal(2, 6, 3, 3)).vectors.shape == (2, 6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"learnable_ratio": True}])
+def test_the_plan_is_the_one_that_the_layer_pools_by(changes: dict[str, Any]) -> None:
+    layer, features = make(**changes), normal(2, 6, 3, 5)
+    plan, pooled = layer.plan(features), layer(features)
+    torch.testing.assert_close(plan.gate / (15 * 0.3), pooled.weights)
+    torch.testing.assert_close(plan.plan.sum(1) / 0.3, pooled.attributes)

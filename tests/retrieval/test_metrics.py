@@ -16,7 +16,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dml.retrieval import RetrievalMetrics, ranking, retrieval_metrics
+from dml.retrieval import RetrievalMetrics, average_precisions, ranking, retrieval_metrics
 
 BACKENDS = ("faiss", "torch")
 NAMES = ("recall@1", "recall@2", "recall@4", "recall@8", "r_precision", "map@r")
@@ -417,3 +417,21 @@ def test_a_set_without_any_correct_item_is_refused():
     x, _ = clustered(50, 5)
     with pytest.raises(ValueError, match="None of the 50 queries has a correct item"):
         retrieval_metrics(x, torch.arange(50))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(2, 40), st.integers(1, 6), st.booleans(), st.integers(0, 99))
+def test_average_precisions_are_what_the_mean_is_of(count, classes, roles, seed):
+    vectors, labels = clustered(count, classes, seed=seed)
+    vectors[1] = vectors[0]  # a tie
+    gallery = clustered(12, classes, seed=seed + 1) if roles else (None, None)
+    found = average_precisions(vectors, labels, *gallery)
+    rest, rest_labels = (vectors, labels) if gallery[0] is None else gallery
+    for q in range(count):
+        others = [i for i in range(len(rest)) if roles or i != q]
+        one = (vectors[[q]], labels[[q]], rest[others], rest_labels[others])
+        if (rest_labels[others] == labels[q]).any():
+            expected = oracle(*(part.numpy() for part in one))["map@r"]
+            assert found[q].item() == pytest.approx(expected, abs=1e-12)
+        else:
+            assert found[q].isnan()

@@ -8,8 +8,6 @@ import torch
 
 from dml.config import TrainConfig
 from dml.training import NonFiniteLossError, Trainer
-from dml.training.trainer import weight_statistics
-from dml.types import Pooled
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
@@ -244,6 +242,9 @@ class Watcher:
     def evaluation(self, step: int, metrics: object) -> None:
         pass
 
+    def validated(self, step: int, model: object) -> None:
+        pass
+
 
 def test_a_log_that_cannot_be_written_is_named_and_the_run_goes_on(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
@@ -288,13 +289,3 @@ def test_a_gradient_that_overflows_in_half_precision_skips_the_step_and_lowers_t
     trainer.fit([])
     assert all(p.equal(before[name]) for name, p in trainer.model.named_parameters() if name in before)
     assert trainer.gradient.scaler.get_scale() == 2.0**126 and trainer.scheduler.last_epoch == 0
-
-
-def test_weight_statistics_know_the_extremes() -> None:
-    vectors = torch.zeros(2, 3)
-    uniform = weight_statistics(Pooled(vectors, None, torch.full((2, 8), 1 / 8)))
-    single = weight_statistics(Pooled(vectors, None, torch.eye(8)[:2]))
-    assert uniform["weights/spread"] == 0 and uniform["weights/effective_locations"] == 1
-    assert single["weights/spread"].item() == pytest.approx(7**0.5)
-    assert single["weights/effective_locations"].item() == pytest.approx(1 / 8)
-    assert weight_statistics(Pooled(vectors)) == {}
