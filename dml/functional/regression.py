@@ -61,7 +61,9 @@ def ridge_dual(inputs: Tensor, *, ridge: float) -> Tensor:
     fixed = inputs.detach()
     identity = torch.eye(inputs.shape[2], dtype=inputs.dtype, device=inputs.device)
     factor, _ = torch.linalg.cholesky_ex(fixed.mT @ fixed + ridge * identity)
-    ones = inputs.new_ones(inputs.shape[0], inputs.shape[2], 1)
-    start = torch.cholesky_solve(ones, factor)  # (B, N, 1)
-    missing = ones - inputs.mT @ (inputs @ start) - ridge * start
-    return (start + torch.cholesky_solve(missing, factor)).squeeze(2)
+    ones = inputs.new_ones(inputs.shape[0], 1, inputs.shape[2])
+    start = torch.cholesky_solve(
+        ones.mT, factor
+    ).mT  # (B, 1, N), rows: products with columns are slow on a CPU
+    missing = ones - (start @ inputs.mT) @ inputs - ridge * start
+    return (start + torch.cholesky_solve(missing.mT, factor).mT).squeeze(1)

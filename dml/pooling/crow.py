@@ -52,14 +52,16 @@ class CrossDimensionalWeighting(nn.Module):
 
     def forward(self, features: Tensor) -> Pooled:
         with full_precision(features):
-            locations = at_least_float32(as_locations(features, self.out_channels)).clamp(min=0)
+            locations = at_least_float32(as_locations(features, self.out_channels)).relu()
             strength = _location_weights(locations)
-            vectors = self._channel_weights(locations) * torch.einsum("bcn,bn->bc", locations, strength)
+            # a row on the left: on a CPU half the time of a column on the right, or less
+            sums = (strength.unsqueeze(1) @ locations.mT).squeeze(1)
+            vectors = self._channel_weights(locations) * sums
             weights = strength / strength.sum(1, keepdim=True)
         return Pooled(vectors.to(features.dtype), None, weights)
 
     def _channel_weights(self, locations: Tensor) -> Tensor:
-        active = (locations > 0).to(locations.dtype).mean(2) + self.epsilon  # (B, C)
+        active = locations.detach().sign().mean(2) + self.epsilon  # ε + Q, (B, C)
         return (active.sum(1, keepdim=True) / active).log()
 
 

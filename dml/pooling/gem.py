@@ -65,14 +65,16 @@ class GeneralizedMeanPooling(nn.Module):
 
     def forward(self, features: Tensor) -> Pooled:
         with full_precision(features):
-            locations = at_least_float32(as_locations(features, self.out_channels)).clamp(
-                min=SMALLEST_FEATURE
-            )
+            locations = at_least_float32(as_locations(features, self.out_channels))
+            logs = F.threshold(locations, SMALLEST_FEATURE, SMALLEST_FEATURE).log()
+            largest = logs.amax(2, keepdim=True).detach()  # a large p would overflow; it cancels
             power = self.power
             by_location = power.unsqueeze(1) if isinstance(power, Tensor) else power
-            largest = locations.amax(2, keepdim=True).detach()  # a large p would overflow; it cancels
-            terms = (locations / largest) ** by_location  # (B, C, N)
+            terms = (
+                by_location * (logs - largest)
+            ).exp()  # (f / max f)^p, (B, C, N); pow takes twice as long
             total = terms.sum(2)  # between 1 and N
-            vectors = largest.squeeze(2) * (total / terms.shape[2]) ** (1 / power)
-            weights = torch.einsum("bcn,bc->bn", terms, 1 / (self.out_channels * total))
+            vectors = ((total / terms.shape[2]).log() / power + largest.squeeze(2)).exp()
+            shares = (self.out_channels * total).reciprocal().unsqueeze(1)
+            weights = (shares @ terms).squeeze(1)
         return Pooled(vectors.to(features.dtype), None, weights)

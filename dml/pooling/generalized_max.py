@@ -57,6 +57,7 @@ class GeneralizedMaxPooling(nn.Module):
             norm = torch.linalg.vector_norm(locations, dim=(1, 2), keepdim=True)
             length = (norm / math.sqrt(locations.shape[2])).clamp_min(SMALLEST_LENGTH)
             coefficients = ridge_dual(locations / length, ridge=self.ridge)
-            vectors = torch.einsum("bcn,bn->bc", locations, coefficients)
+            # a row on the left: on a CPU half the time of a column on the right, or less
+            vectors = (coefficients.unsqueeze(1) @ locations.mT).squeeze(1)
             weights = coefficients.abs() / coefficients.abs().sum(1, keepdim=True)
         return Pooled(vectors.to(features.dtype), None, weights)

@@ -12,7 +12,7 @@ from dml.types import Pooled
 
 __all__ = ["NormAttentionPooling"]
 
-SMALLEST_NORM = 1e-12  # locations without any response count alike
+SMALLEST_SQUARE = 1e-24  # of a norm: locations without any response count alike, and the root has a gradient
 
 
 class NormAttentionPooling(nn.Module):
@@ -44,11 +44,12 @@ class NormAttentionPooling(nn.Module):
     def forward(self, features: Tensor) -> Pooled:
         with full_precision(features):
             locations = at_least_float32(as_locations(features, self.out_channels))
-            attention = torch.linalg.vector_norm(locations, dim=1).clamp_min(SMALLEST_NORM)  # (B, N)
+            attention = locations.square().sum(1).clamp_min(SMALLEST_SQUARE).sqrt()  # (B, N)
             if self.smoothing and features.ndim == 4:
-                attention = _spread_to_neighbours(attention.unflatten(1, features.shape[2:])).flatten(1)
+                attention = _spread_to_neighbours(attention.reshape(-1, *features.shape[2:])).flatten(1)
             weights = attention / attention.sum(1, keepdim=True)
-            vectors = torch.einsum("bcn,bn->bc", locations, weights)
+            # a row on the left: on a CPU half the time of a column on the right, or less
+            vectors = (weights.unsqueeze(1) @ locations.mT).squeeze(1)
         return Pooled(vectors.to(features.dtype), None, weights)
 
 
