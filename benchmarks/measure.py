@@ -1,16 +1,30 @@
-"""What the benchmarks share: intervals of ratios, and the memory of a process."""
+"""What the benchmarks share: rounds in turn, intervals of ratios, and the memory of a process."""
 
 from __future__ import annotations
 
 import math
+import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["RETURN_FREED_MEMORY", "interval", "peak_of"]
+__all__ = ["RETURN_FREED_MEMORY", "interleave", "interval", "peak_in_new_process", "peak_of"]
 
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """Environment of a process whose memory is measured: malloc maps every large block on its own."""
+
+
+def interleave(steps: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """What each step returns, by its name, all in turn within each round, after a first one of each."""
+    for run in steps.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, run in steps.items():
+            times[name].append(run())
+    return times
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
@@ -18,6 +32,13 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     ordered, n = sorted(values), len(values)
     k = max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)) - 1)
     return statistics.median(ordered), ordered[k], ordered[n - 1 - k]
+
+
+def peak_in_new_process(script: str, *arguments: object) -> float:
+    """MiB that ``python script --memory-of arguments`` prints, with freed memory really returned."""
+    command = [sys.executable, script, "--memory-of", *map(str, arguments)]
+    environment = {**os.environ, **RETURN_FREED_MEMORY}
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
 def peak_of(work: Callable[[], object]) -> float:

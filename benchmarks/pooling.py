@@ -28,10 +28,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +38,7 @@ from typing import Any
 
 import torch
 import torchvision
-from measure import RETURN_FREED_MEMORY, interval, peak_of
+from measure import interleave, interval, peak_in_new_process, peak_of
 from torch import Tensor, nn
 
 from dml.functional.transport import calibrated_gate, transport_pool
@@ -186,23 +183,6 @@ def step(layer: Layer, features: Tensor, prototypes: Tensor) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def interleave(steps: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    for run in steps.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats):
-        for name, run in steps.items():
-            times[name].append(run())
-    return times
-
-
-def peak_memory(layer: str, size: tuple[int, ...]) -> float:
-    """MiB of resident memory at the peak of a forward + backward beyond the start of it, in a new process."""
-    environment = {**os.environ, **RETURN_FREED_MEMORY}
-    command = [sys.executable, __file__, "--memory-of", layer, *map(str, size)]
-    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
-
-
 def measure_memory(layer: str, size: tuple[int, ...]) -> float:
     features, prototypes = make_inputs(*size)
     step(LAYERS[layer], features, prototypes)  # libraries and threads allocate on first use
@@ -229,7 +209,7 @@ def compare_layers(repeats: int, threads: int) -> None:
             name: interval([slow / fast for slow, fast in zip(times[name], times["ours"], strict=True)])
             for name in ("published", "tuned")
         }
-        memory = {name: peak_memory(name, size) for name in ("published", "tuned", "ours")}
+        memory = {name: peak_in_new_process(__file__, name, *size) for name in ("published", "tuned", "ours")}
         print(
             f"{size} | " + " / ".join(f"{statistics.median(t):.1f}" for t in times.values()),
             "; ".join("{:.2f} [{:.2f}, {:.2f}]".format(*r) for r in ratios.values()),

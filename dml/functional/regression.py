@@ -1,11 +1,11 @@
-"""Ridge regression in its dual form, between the two halves of a batch."""
+"""Ridge regression in its dual form: between the two halves of a batch, and of ones on local features."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["cross_half_regression"]
+__all__ = ["cross_half_regression", "ridge_dual"]
 
 
 def cross_half_regression(attributes: Tensor, targets: Tensor, halves: Tensor, *, ridge: float) -> Tensor:
@@ -37,3 +37,33 @@ def cross_half_regression(attributes: Tensor, targets: Tensor, halves: Tensor, *
     )  # NaN goes through to the loss
     coefficients = torch.cholesky_solve(targets, factor)  # (B, D)
     return (similarity * ~same_half) @ coefficients
+
+
+def ridge_dual(inputs: Tensor, *, ridge: float) -> Tensor:
+    """Dual coefficients of the ridge regression that gives every column the response 1.
+
+    With X the columns,
+
+        α = (XᵀX + λ I)⁻¹ 1,    so that   X α = argmin_w ‖Xᵀw − 1‖² + λ‖w‖²
+
+    The factor is taken without gradient, and one step of refinement α + A⁻¹(1 − A α) that autograd sees carries it:
+    by the implicit function theorem the same first-order gradient, for one more solve and no (B, N, N) to keep.
+
+    Args:
+        inputs: X, (B, C, N) float32 or float64.
+        ridge: λ > 0.
+
+    Returns:
+        α, (B, N).
+
+    Source: Murray, Perronnin, "Generalized Max Pooling", CVPR 2014.
+    """
+    fixed = inputs.detach()
+    identity = torch.eye(inputs.shape[2], dtype=inputs.dtype, device=inputs.device)
+    factor, _ = torch.linalg.cholesky_ex(fixed.mT @ fixed + ridge * identity)
+    ones = inputs.new_ones(inputs.shape[0], 1, inputs.shape[2])
+    start = torch.cholesky_solve(
+        ones.mT, factor
+    ).mT  # (B, 1, N), rows: products with columns are slow on a CPU
+    missing = ones - (start @ inputs.mT) @ inputs - ridge * start
+    return (start + torch.cholesky_solve(missing.mT, factor).mT).squeeze(1)

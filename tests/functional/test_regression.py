@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dml.functional.regression import cross_half_regression
+from dml.functional.regression import cross_half_regression, ridge_dual
 
 RIDGE = 0.05
 
@@ -59,3 +59,35 @@ def test_a_larger_ridge_shrinks_the_prediction_towards_zero(ridge: float) -> Non
     z, y, a = example()
     small, large = (cross_half_regression(z, y, a, ridge=r).norm() for r in (ridge, 100 * ridge))
     assert large < small
+
+
+def local_features(batch: int = 2, channels: int = 4, locations: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, channels, locations, dtype=torch.float64, generator=generator)
+
+
+def test_dual_coefficients_solve_their_system_one_image_at_a_time() -> None:
+    inputs = local_features()
+    for columns, coefficients in zip(inputs, ridge_dual(inputs, ridge=RIDGE), strict=True):
+        system = columns.T @ columns + RIDGE * torch.eye(6, dtype=torch.float64)
+        torch.testing.assert_close(coefficients, torch.linalg.inv(system).sum(1))
+
+
+def test_dual_coefficients_have_the_gradient_of_the_solution() -> None:
+    inputs = local_features(batch=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: ridge_dual(x, ridge=RIDGE), inputs)
+    system = inputs.mT @ inputs + RIDGE * torch.eye(6, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(torch.linalg.inv(system).sum(2).sin().sum(), inputs)
+    (actual,) = torch.autograd.grad(ridge_dual(inputs, ridge=RIDGE).sin().sum(), inputs)
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(("ridge", "tolerance"), [(1.0, 1e-5), (1e-4, 1e-2)])
+def test_dual_coefficients_give_accurate_sums_of_nearly_equal_columns_in_float32(
+    ridge: float, tolerance: float
+) -> None:
+    inputs = torch.ones(2, 4, 196, dtype=torch.float64) / 2 + 0.005 * local_features(locations=196)
+    exact, rounded = (
+        torch.einsum("bcn,bn->bc", x, ridge_dual(x, ridge=ridge)) for x in (inputs, inputs.float())
+    )
+    assert (rounded - exact).norm() < tolerance * exact.norm()

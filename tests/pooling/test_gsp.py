@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
-from hydra.utils import instantiate
 from torch import Tensor
 
 from dml.functional.transport import partial_transport, prototype_cost
 from dml.pooling import GeneralizedSumPooling, GlobalAveragePooling
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "pooling").glob("*.yaml"))
 SETTINGS: dict[str, Any] = {
     "num_prototypes": 4,
     "transport_ratio": 0.3,
@@ -163,7 +159,7 @@ def test_with_fewer_distinct_features_than_prototypes_the_rest_keep_their_random
     assert torch.equal(layer.prototypes[:2].sum(0), features[0, :2].sum(0))
 
 
-# Errors and configuration
+# Errors
 
 
 def test_features_that_are_not_finite_cannot_initialise_prototypes() -> None:
@@ -190,18 +186,6 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 def test_features_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"features have shape .*Build the pooling with in_channels"):
         make()(torch.zeros(2, 5, 7, 7))
-
-
-def test_both_poolings_have_a_config() -> None:
-    assert {path.stem for path in CONFIGS} >= {"gap", "gsp"}
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_each_config_builds_and_pools(path: Path) -> None:
-    text = path.read_text()
-    assert text.startswith("# @package _global_\n")
-    layer = instantiate(yaml.safe_load(text)["pooling"], in_channels=6)
-    assert layer(normal(2, 6, 3, 3)).vectors.shape == (2, 6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"learnable_ratio": True}])
