@@ -1,13 +1,14 @@
-"""Training and evaluation mode of a model and its parts."""
+"""The modes in which a model computes: training or evaluation, and in full precision."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["evaluation_mode"]
+__all__ = ["at_least_float32", "evaluation_mode", "full_precision"]
 
 
 @contextmanager
@@ -23,3 +24,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before.items():
             module.training = training
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
+    """Switch autocast off for the block, on the device of the tensor; without autocast it does nothing."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor itself if it is float32 or float64, a copy in float32 if its type is coarser."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

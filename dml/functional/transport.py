@@ -16,13 +16,14 @@ Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning",
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, threshold
 from torch.nn.grad import conv2d_weight
+
+from dml.modes import at_least_float32, full_precision
 
 __all__ = [
     "TransportPlan",
@@ -69,8 +70,8 @@ def prototype_cost(features: Tensor, prototypes: Tensor) -> Tensor:
 
     features: (B, N, D), prototypes: (M, D); returns (B, N, M) in [0, 2]. The gradient at distance 0 is 0.
     """
-    with _full_precision(features):
-        f, p = project_to_ball(_at_least_float32(features)), project_to_ball(_at_least_float32(prototypes))
+    with full_precision(features):
+        f, p = project_to_ball(at_least_float32(features)), project_to_ball(at_least_float32(prototypes))
         squared = f.square().sum(-1, keepdim=True) + p.square().sum(-1) - 2 * f @ p.T
         coincident = squared <= COINCIDENT * torch.finfo(squared.dtype).eps
         distance = squared.masked_fill(coincident, 1.0).sqrt()  # no root of 0 for autograd to divide by
@@ -89,8 +90,8 @@ def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float) 
             f"cost has shape {tuple(cost.shape)} and type {cost.dtype}; expected floating point (batch, "
             "locations, prototypes). Add the missing axis, or convert with cost.float()."
         )
-    with _full_precision(cost):
-        logits = -_checked_sharpness(sharpness) * _at_least_float32(cost)
+    with full_precision(cost):
+        logits = -_checked_sharpness(sharpness) * at_least_float32(cost)
         gate = calibrated_gate(logits.logsumexp(-1), ratio)
         count = cost.shape[1]
         plan = (gate / count).unsqueeze(-1) * logits.softmax(-1)
@@ -106,7 +107,7 @@ def calibrated_gate(scores: Tensor, ratio: float | Tensor) -> Tensor:
     Gradient by the implicit function theorem: ∂θ/∂a_i = −w_i(1−w_i) / Σ_k w_k(1−w_k).
     Raises ValueError on a ratio out of range (a tensor on an accelerator is not read back for that).
     """
-    scores = _at_least_float32(scores)
+    scores = at_least_float32(scores)
     gate: Tensor = _CalibratedGate.apply(scores, _ratio_column(ratio, scores))
     return gate
 
@@ -122,8 +123,8 @@ def transport_pool(
     Returns vectors (B, D), attributes (B, M) and shares s (B, N); rows of the latter two sum to 1.
     Gradients are first order only. Raises ValueError on a ratio or sharpness out of range.
     """
-    with _full_precision(features):
-        f, p = _at_least_float32(features), _at_least_float32(prototypes)
+    with full_precision(features):
+        f, p = at_least_float32(features), at_least_float32(prototypes)
         column = _ratio_column(ratio, f)
         gamma = _checked_sharpness(sharpness)
         pooled: tuple[Tensor, Tensor, Tensor] = _TransportPool.apply(f, p, column, gamma)
@@ -213,7 +214,7 @@ class _TransportPool(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         tokens, prototypes, ratio, projected, norms, scale, distance, soft, gate, shares = ctx.saved_tensors
         by_vector, by_attribute, by_share = grads
-        with _full_precision(tokens):
+        with full_precision(tokens):
             # shares -> gates -> scores. Rows on the left: matrix times column is 3 to 10 times slower on a CPU
             by_soft = torch.bmm(by_attribute.unsqueeze(1), soft.mT).squeeze(1)  # Σ_j p_ij ∂/∂z_j, (B, N)
             by_share = by_share + torch.bmm(by_vector.unsqueeze(1), tokens.mT).squeeze(1) + by_soft
@@ -286,15 +287,6 @@ def _eager_cpu(tensor: Tensor) -> bool:
 def _image(rows: Tensor) -> Tensor:
     """(B, N, D) as one picture (1, D, B, N) with channels last."""
     return rows.unsqueeze(0).permute(0, 3, 1, 2)
-
-
-def _full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _checked_sharpness(sharpness: float) -> float:
