@@ -201,4 +201,4 @@ def test_each_config_builds_and_pools(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# @package _global_\n")
     layer = instantiate(yaml.safe_load(text)["pooling"], in_channels=6)
-    assert layer(normal(2, 6, 3, 3)).vectors.shape == (2, 6)
+    assert layer(normal(2, 6, 3, 3)).vectors.shape == (2, layer.out_channels)
