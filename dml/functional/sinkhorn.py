@@ -38,10 +38,8 @@ def balanced_transport(cost: Tensor, *, sharpness: float, iterations: int) -> Te
         raise ValueError(f"iterations={iterations}: give 1 or more; each is a round over both marginals")
     with full_precision(cost):
         logits = -sharpness * at_least_float32(cost)
-        rows, columns = -math.log(cost.shape[1]), -math.log(cost.shape[2])
-        scaled = logits  # with the v of the last iteration, 0 at the start
+        v = logits.new_zeros(1, 1, logits.shape[2])
         for _ in range(iterations):
-            scaled = logits + (rows - scaled.logsumexp(2, keepdim=True))
-            by_column = columns - scaled.logsumexp(1, keepdim=True)
-            plan, scaled = scaled + by_column, logits + by_column
-        return torch.exp(plan)
+            by_row = logits - (logits + v).logsumexp(2, keepdim=True)  # without log N: v takes it back
+            v = -math.log(logits.shape[2]) - by_row.logsumexp(1, keepdim=True)
+        return torch.exp(by_row + v)

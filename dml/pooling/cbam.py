@@ -57,7 +57,7 @@ class CBAMPooling(nn.Module):
             scale = (self.mlp(locations.mean(2)) + self.mlp(locations.amax(2))).sigmoid()
             refined = locations * scale.unsqueeze(2)
             planes = torch.stack([refined.mean(1), refined.amax(1)], 1)  # (B, 2, N)
-            scores = self.spatial(planes.view(len(planes), 2, *grid)).flatten(1)  # (B, N)
+            scores = self.spatial(planes.view(-1, 2, *grid)).flatten(1)  # (B, N)
             vectors = torch.einsum("bn,bcn->bc", scores.sigmoid(), refined) / scores.shape[1]
             weights = nn.functional.logsigmoid(scores).softmax(1)  # all sigmoids of an image may be 0
         return Pooled(vectors.to(features.dtype), None, weights)

@@ -10,6 +10,6 @@ def check_counts(**settings: int) -> None:
     for name, value in settings.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(
-                f"pooling.{name}={value}: give a whole number of 1 or more; the published one stands beside it in "
-                "configs/pooling"
+                f"pooling.{name}={value}: give a whole number of 1 or more; the file of the pooling in "
+                "configs/pooling has one that works"
             )

@@ -69,7 +69,7 @@ class SlotAttentionPooling(nn.Module):
         with full_precision(features):
             tokens = self.norm(at_least_float32(as_locations(features, self.in_channels)).mT)  # (B, N, C)
             keys, values = self.key(tokens), self.value(tokens)  # (B, N, S)
-            slots = self.start.expand(len(tokens), -1, -1)  # (B, K, S)
+            slots = self.start.expand(tokens.shape[0], -1, -1)  # (B, K, S)
             for _ in range(self.iterations):
                 logits = keys @ self.query(slots).mT / math.sqrt(keys.shape[2])  # (B, N, K)
                 # in logarithms: a slot that gets next to nothing of any location still has shares
