@@ -11,9 +11,15 @@ __all__ = ["k_means"]
 def k_means(points: Tensor, count: int, *, iterations: int, generator: torch.Generator) -> Tensor:
     """Centres of a k-means++ seeding followed by Lloyd's rounds; the same generator state gives the same centres.
 
-    points: (n, D), finite. Returns (count, D), fewer rows if there are fewer distinct points.
+    points: (n, D). Returns (count, D), fewer rows if there are fewer distinct points.
+    Raises ValueError on points that are not finite.
     Source: Arthur and Vassilvitskii 2007; Lloyd 1982.
     """
+    if not points.isfinite().all():
+        raise ValueError(
+            "features hold values that are not finite; prototypes need finite local features. Check the "
+            "input normalisation and the backbone weights."
+        )
     centres = _seed(points, count, generator)
     for _ in range(iterations):
         centres = _lloyd(points, centres)

@@ -93,11 +93,6 @@ class GeneralizedSumPooling(nn.Module):
         others keep their random start. Raises ValueError on features that are not finite or do not fit.
         """
         points = as_locations(features, self.out_channels).mT.flatten(0, 1).to(self.prototypes)  # (B·N, D)
-        if not points.isfinite().all():
-            raise ValueError(
-                "features hold values that are not finite; prototypes need finite local features. Check the "
-                "input normalisation and the backbone weights."
-            )
         points = project_to_ball(points)
         centres = k_means(points, len(self.prototypes), iterations=self.lloyd_iterations, generator=generator)
         self.prototypes[: len(centres)].copy_(centres)

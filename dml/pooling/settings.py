@@ -1,0 +1,15 @@
+"""The check that several poolings make of their counts."""
+
+from __future__ import annotations
+
+__all__ = ["check_counts"]
+
+
+def check_counts(**settings: int) -> None:
+    """Refuse a setting that is not a whole number of 1 or more, by its name, with ValueError."""
+    for name, value in settings.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"pooling.{name}={value}: give a whole number of 1 or more; the file of the pooling in "
+                "configs/pooling has one that works"
+            )
