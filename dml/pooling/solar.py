@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
+from dml.pooling.gem import GeneralizedMeanPooling
 from dml.pooling.settings import check_counts
 from dml.types import Pooled
 
 __all__ = ["SOLARPooling"]
-
-SMALLEST_FEATURE = 1e-6  # powers are taken of positive numbers only
 
 
 class SOLARPooling(nn.Module):
@@ -32,7 +30,7 @@ class SOLARPooling(nn.Module):
 
     in_channels: C, the channels of the features.
     reduction: as above; c is at least 1.
-    power:     p at the start of training; learned, one for all channels. Never exactly 0.
+    power:     p > 1 at the start of training; learned, one for all channels.
 
     Raises ValueError if a setting is out of range or the channels are not `in_channels`.
     Source: Ng, Balntas, Tian, Mikolajczyk, "SOLAR: Second-Order Loss and Attention for Image Retrieval", ECCV 2020;
@@ -45,8 +43,6 @@ class SOLARPooling(nn.Module):
     def __init__(self, in_channels: int, *, reduction: int, power: float) -> None:
         super().__init__()
         check_counts(reduction=reduction)
-        if not 1 <= power < math.inf:
-            raise ValueError(f"pooling.power={power}: give 1 or more to start from; published with 3")
         self.out_channels = in_channels
         inner = max(1, in_channels // reduction)
         self.query = nn.Sequential(nn.Linear(in_channels, inner), nn.LayerNorm(inner), nn.ReLU())
@@ -55,17 +51,14 @@ class SOLARPooling(nn.Module):
         self.out = nn.Linear(inner, in_channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self.power = nn.Parameter(torch.tensor(float(power)))
+        self.mean = GeneralizedMeanPooling(in_channels, power=power, learned_power="shared")
 
     def forward(self, features: Tensor) -> Pooled:
         with full_precision(features):
             tokens = at_least_float32(as_locations(features, self.out_channels)).mT  # (B, N, C)
             refined = tokens + self.out(self._attention(tokens) @ self.value(tokens))
-            # in logarithms: neither a large power nor a large feature overflows
-            exponents = self.power * refined.clamp(min=SMALLEST_FEATURE).log()
-            vectors = ((exponents.logsumexp(1) - math.log(tokens.shape[1])) / self.power).exp()
-            weights = exponents.softmax(1).mean(2)
-        return Pooled(vectors.to(features.dtype), None, weights)
+            pooled: Pooled = self.mean(refined)
+        return pooled._replace(vectors=pooled.vectors.to(features.dtype))
 
     def _attention(self, tokens: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, N), rows sum to 1."""
