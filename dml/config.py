@@ -148,6 +148,9 @@ class TrainConfig:
     backbone: Any = MISSING
     pooling: Any = MISSING
     loss: Any = MISSING
+    miner: Any = field(
+        default_factory=lambda: {"_target_": None}
+    )  # a default: folders of older runs lack the key
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     optimizer: Any = MISSING
@@ -244,10 +247,13 @@ def parse_arguments(schema: type, arguments: list[str]) -> Any:
 
 
 def late_values(node: DictConfig, **known: Any) -> None:
-    """Fill in place those keys of a component that its file leaves open (``???``) and that are known only late."""
+    """Fill in place those keys of a component and of its parts that its file leaves open (``???``)."""
     for key in node:
-        if OmegaConf.is_missing(node, key) and key in known:
-            node[key] = known[str(key)]
+        if OmegaConf.is_missing(node, key):
+            if key in known:
+                node[key] = known[str(key)]
+        elif OmegaConf.is_dict(node[key]):
+            late_values(node[key], **known)
 
 
 def build(node: DictConfig, **late: Any) -> Any:
