@@ -128,6 +128,21 @@ def test_a_missing_or_foreign_configuration_file_is_refused(tmp_path: Path) -> N
         load_config(tmp_path / "config.yaml")
 
 
+def test_a_configuration_from_before_there_were_miners_has_none(compose_config, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    saved = OmegaConf.to_container(compose_config("loss=triplet"))
+    del saved["miner"]
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
+    assert load_config(tmp_path / "config.yaml").miner == compose_config().miner == {"_target_": None}
+
+
+def test_late_values_reach_the_parts_of_a_component() -> None:
+    open_node = OmegaConf.create(
+        {"scale": 2.0, "part": {"num_classes": "???", "inner": {"num_classes": "???"}}}
+    )
+    late_values(open_node, num_classes=5)
+    assert open_node.part == {"num_classes": 5, "inner": {"num_classes": 5}}
+
+
 def test_every_trunk_value_stands_in_yaml(compose_config) -> None:  # type: ignore[no-untyped-def]
     config: TrainConfig = compose_config()
     left_open = OmegaConf.missing_keys(config)
