@@ -10,6 +10,7 @@ from dml.losses.capabilities import compares_with_references, takes_mined_tuples
 from dml.losses.cross_batch_memory import CrossBatchMemory
 from dml.losses.histogram import HistogramLoss
 from dml.losses.objective import Losses, Objective
+from dml.losses.proxy_nca import ProxyNCALoss
 from dml.losses.recall_at_k import RecallAtKLoss
 from dml.losses.smooth_ap import SmoothAPLoss
 from dml.losses.triplet_margin_miner import triplet_margin_miner
@@ -22,6 +23,7 @@ __all__ = [
     "HistogramLoss",
     "Losses",
     "Objective",
+    "ProxyNCALoss",
     "RecallAtKLoss",
     "SmoothAPLoss",
     "ZeroShotLoss",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dml.losses import ProxyNCALoss
 from tests.losses.cases import LABELS, configured, log_sum, mean, unit
 
 CLASSES = 4
@@ -100,9 +101,12 @@ def proxy_anchor(x: Tensor, loss: nn.Module) -> Tensor:
     return mean(attraction) + mean(repulsion)
 
 
-def proxy_nca_with_the_own_proxy_in_the_denominator(x: Tensor, loss: nn.Module) -> Tensor:
-    w = proxies(loss)[:, 0]
-    return cross_entropy(lambda i, c: -9 * ((x[i] - w[c]) ** 2).sum())
+def proxy_nca(x: Tensor, loss: nn.Module) -> Tensor:
+    w, costs = proxies(loss)[:, 0], []
+    for i, label in enumerate(LABELS):
+        near = [(-9 * ((x[i] - w[c]) ** 2).sum()).exp() for c in range(CLASSES)]
+        costs.append(-torch.log(near[label] / sum(near[c] for c in range(CLASSES) if c != label)))
+    return mean(costs)
 
 
 def proxy_nca_pp(x: Tensor, loss: nn.Module) -> Tensor:
@@ -133,7 +137,7 @@ FORMULAS: dict[str, Formula] = {
     "normalized_softmax": normalized_softmax,
     "p2s_grad": p2s_grad_as_a_mean_over_the_classes,
     "proxy_anchor": proxy_anchor,
-    "proxy_nca": proxy_nca_with_the_own_proxy_in_the_denominator,
+    "proxy_nca": proxy_nca,
     "proxy_nca_pp": proxy_nca_pp,
     "soft_triple": soft_triple,
     "sphereface": sphereface_with_scale_in_place_of_the_length_of_the_embedding,
@@ -160,3 +164,20 @@ def test_centres_that_have_become_one_leave_the_penalty_of_soft_triple_finite() 
     loss.fc.data[:, 1] = loss.fc.data[:, 0]
     loss(unit(8, 0), torch.tensor(LABELS)).backward()
     assert loss.fc.grad.isfinite().all() and loss.fc.grad.any()
+
+
+def test_the_gradients_of_proxy_nca_are_exact() -> None:
+    loss, labels = configured("loss", "proxy_nca"), torch.tensor(LABELS)
+
+    def function(x: Tensor, proxies: Tensor) -> Tensor:
+        return torch.func.functional_call(loss, {"proxies": proxies}, (x, labels))
+
+    inputs = (unit(len(LABELS), 0).requires_grad_(), loss.proxies.detach().requires_grad_())
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+def test_proxy_nca_refuses_a_single_class_and_a_scale_out_of_range() -> None:
+    with pytest.raises(ValueError, match="at least two classes, this set has 1"):
+        ProxyNCALoss(1, 3, scale=9.0)
+    with pytest.raises(ValueError, match=r"scale=0.0 must be above 0"):
+        ProxyNCALoss(3, 3, scale=0.0)
