@@ -247,13 +247,10 @@ def parse_arguments(schema: type, arguments: list[str]) -> Any:
 
 
 def late_values(node: DictConfig, **known: Any) -> None:
-    """Fill in place those keys of a component and of its parts that its file leaves open (``???``)."""
+    """Fill in place those keys of a component that its file leaves open (``???``) and that are known only late."""
     for key in node:
-        if OmegaConf.is_missing(node, key):
-            if key in known:
-                node[key] = known[str(key)]
-        elif OmegaConf.is_dict(node[key]):
-            late_values(node[key], **known)
+        if OmegaConf.is_missing(node, key) and key in known:
+            node[key] = known[str(key)]
 
 
 def build(node: DictConfig, **late: Any) -> Any:

@@ -135,14 +135,6 @@ def test_a_configuration_from_before_there_were_miners_has_none(compose_config, 
     assert load_config(tmp_path / "config.yaml").miner == compose_config().miner == {"_target_": None}
 
 
-def test_late_values_reach_the_parts_of_a_component() -> None:
-    open_node = OmegaConf.create(
-        {"scale": 2.0, "part": {"num_classes": "???", "inner": {"num_classes": "???"}}}
-    )
-    late_values(open_node, num_classes=5)
-    assert open_node.part == {"num_classes": 5, "inner": {"num_classes": 5}}
-
-
 def test_every_trunk_value_stands_in_yaml(compose_config) -> None:  # type: ignore[no-untyped-def]
     config: TrainConfig = compose_config()
     left_open = OmegaConf.missing_keys(config)

@@ -13,6 +13,7 @@ from dml.losses.objective import Losses, Objective
 from dml.losses.proxy_nca import ProxyNCALoss
 from dml.losses.recall_at_k import RecallAtKLoss
 from dml.losses.smooth_ap import SmoothAPLoss
+from dml.losses.sparse_centers import SparseCentersRegularizer
 from dml.losses.triplet_margin_miner import triplet_margin_miner
 from dml.losses.zero_shot import ZeroShotLoss, split_by_class
 
@@ -26,6 +27,7 @@ __all__ = [
     "ProxyNCALoss",
     "RecallAtKLoss",
     "SmoothAPLoss",
+    "SparseCentersRegularizer",
     "ZeroShotLoss",
     "compares_with_references",
     "split_by_class",

@@ -49,8 +49,10 @@ class HistogramLoss(nn.Module):
         anchors, positives, others, negatives = convert_to_pairs(indices_tuple, labels, ref_labels)
         if not len(anchors) or not len(others):
             return 0 * vectors.sum()
-        below = self._shares(cosine[anchors, positives]).cumsum(0)
-        return (self._shares(cosine[others, negatives]) * below).sum()
+        positive, negative = (
+            self._shares(cosine[pair]) for pair in ((anchors, positives), (others, negatives))
+        )
+        return torch.outer(negative, positive).tril().sum()  # (r, q) with q ≤ r
 
     def _shares(self, cosine: Tensor) -> Tensor:
         place = (cosine.clamp(-1, 1) + 1) * (self.num_bins / 2)

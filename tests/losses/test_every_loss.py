@@ -35,6 +35,24 @@ def test_every_loss_is_held_against_its_formula() -> None:
     assert WRITTEN_HERE.union(*(test.FORMULAS for test in tests)) == set(LOSSES)
 
 
+@pytest.mark.parametrize("group", ["loss", "miner"])
+def test_every_file_has_its_row_in_the_docs(group: str) -> None:
+    docs = (CONFIGS.parent / "docs" / "components.md").read_text(encoding="utf-8")
+    section = docs.split(f"(`{group}=`)")[1].split("\n## ")[0]
+    assert [name for name in names(group) if f"`{name}`" not in section] == []
+
+
+def test_the_docs_say_which_losses_a_memory_and_a_miner_fit() -> None:
+    docs = (CONFIGS.parent / "docs" / "components.md").read_text(encoding="utf-8")
+    rows = [
+        line.split(" | ") for line in docs.splitlines() if line.startswith("| `") and line.count(" | ") == 4
+    ]
+    said = {name: (memory, miner) for (cell, _, memory, miner, _) in rows for name in [cell.strip("|` ")]}
+    assert {name for name, (memory, _) in said.items() if memory != "no"} == TAKE_REFERENCES
+    takes_miner = {name for name, (_, miner) in said.items() if miner != "no"}
+    assert takes_miner == TAKE_REFERENCES - NO_PAIRS_TO_CHOOSE | BATCH_ALONE
+
+
 BATCHES = {
     "no positive": [0, 1, 2, 3],
     "one class": [2, 2, 2],
