@@ -1,4 +1,4 @@
-"""The cosine, kept off ±1, for losses that take the angle of it."""
+"""The cosine, kept off ±1, for a loss that takes the angle of it."""
 
 from __future__ import annotations
 
