@@ -27,6 +27,7 @@ from dml.losses import (
     Objective,
     ZeroShotLoss,
     compares_with_references,
+    lists_tuples,
     split_by_class,
     takes_mined_tuples,
 )
@@ -134,7 +135,22 @@ def _build_miner(cfg: TrainConfig, metric: torch.nn.Module) -> torch.nn.Module |
             "triplets that a miner could choose: take a pair loss such as contrastive, triplet or multi_similarity, "
             "or miner=none"
         )
+    _try_miner(cfg, miner)
     return miner
+
+
+def _try_miner(cfg: TrainConfig, miner: torch.nn.Module) -> None:
+    """Refuse numbers with which a miner would fail at its first batch, or never list anything."""
+    try:
+        with torch_seed(cfg.seed, "miner"):
+            lists = lists_tuples(miner, cfg.embedding_dim)
+    except Exception as error:  # assertions and errors of indexing and drawing alike
+        raise ConfigError(f"miner={cfg.miner['_target_']} fails with these numbers: {error}") from error
+    if not lists:
+        raise ConfigError(
+            f"miner={cfg.miner['_target_']} lists nothing, whatever the distances in a batch, so nothing would be "
+            "learned: check its numbers against those in configs/miner/"
+        )
 
 
 def _build_memory(cfg: TrainConfig, metric: torch.nn.Module, train: Records) -> CrossBatchMemory | None:

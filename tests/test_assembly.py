@@ -88,9 +88,26 @@ def test_a_miner_for_a_loss_that_takes_no_pairs_is_refused(loss: str, compose_sm
         ("miner._target_=pytorch_metric_learning.miners.Nothing", "miner._target_=.* cannot be imported"),
     ],
 )
-def test_a_wrong_miner_is_refused(override: str, message: str, compose_smoke: Compose) -> None:
+def test_a_miner_that_is_misspelt_is_refused(override: str, message: str, compose_smoke: Compose) -> None:
     with pytest.raises(ValueError, match=message):
         build_objective(compose_smoke("miner=multi_similarity", override), noise(12, 5))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["miner=hdc", "miner.filter_percentage=0"], "HDCMiner lists nothing.*configs/miner/"),
+        (["miner=hdc", "miner.filter_percentage=1.5"], "HDCMiner fails with these numbers: .*out of range"),
+        (["miner=angular", "miner.angle=100"], "AngularMiner lists nothing"),
+        (["miner=uniform_histogram", "miner.num_bins=0"], "UniformHistogramMiner fails"),
+        (["miner=triplet_margin", "miner.margin=0"], "triplet_margin_miner lists nothing"),
+    ],
+)
+def test_numbers_with_which_a_miner_could_not_work_are_refused(
+    overrides: list[str], message: str, compose_smoke: Compose
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_objective(compose_smoke(*overrides), noise(12, 5))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ A metric loss is a module, called with unit vectors (B, D) and labels (B,), that
 
 from dml.losses.bounded_cosine import BoundedCosine
 from dml.losses.c1 import C1Loss
-from dml.losses.capabilities import compares_with_references, takes_mined_tuples
+from dml.losses.capabilities import compares_with_references, lists_tuples, takes_mined_tuples
 from dml.losses.cross_batch_memory import CrossBatchMemory
 from dml.losses.histogram import HistogramLoss
 from dml.losses.objective import Losses, Objective
@@ -30,6 +30,7 @@ __all__ = [
     "SparseCentersRegularizer",
     "ZeroShotLoss",
     "compares_with_references",
+    "lists_tuples",
     "split_by_class",
     "takes_mined_tuples",
     "triplet_margin_miner",

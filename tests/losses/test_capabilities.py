@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dml.losses import compares_with_references, takes_mined_tuples
+from dml.losses import compares_with_references, lists_tuples, takes_mined_tuples
 from tests.losses.cases import DIM, configured, names
 
 # What pytorch-metric-learning does with the two arguments, read from its code.
@@ -59,3 +59,9 @@ def test_the_parameters_of_a_loss_are_left_as_they_are() -> None:
     before = loss.weight.detach().clone()
     compares_with_references(loss, DIM), takes_mined_tuples(loss, DIM)
     assert torch.equal(loss.weight, before)
+
+
+@pytest.mark.parametrize("dim", [2, 128])
+@pytest.mark.parametrize("name", names("miner"))
+def test_every_miner_lists_something(name: str, dim: int) -> None:
+    assert name == "none" or lists_tuples(configured("miner", name).float(), dim)
