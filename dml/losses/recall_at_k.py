@@ -32,7 +32,7 @@ class RecallAtKLoss(nn.Module):
         and ref_labels (R,), such as those of a memory, these are ranked instead of the batch.
 
     Raises:
-        ValueError: a temperature that is not above 0, or no k, or one below 1.
+        ValueError: a temperature that is not above 0, or no k, or one that is no whole number of at least 1.
 
     Source: Patel, Tolias, Matas, "Recall@k Surrogate Loss with Large Batches and Similarity Mixup", CVPR 2022; without
     the mixup.
@@ -42,8 +42,8 @@ class RecallAtKLoss(nn.Module):
         self, *, ranks: Sequence[int], rank_temperature: float, similarity_temperature: float
     ) -> None:
         super().__init__()
-        if not ranks or min(ranks) < 1:
-            raise ValueError(f"loss.ranks={list(ranks)}: give one or more ranks of at least 1")
+        if not ranks or not all(isinstance(k, int) and k >= 1 for k in ranks):
+            raise ValueError(f"loss.ranks={list(ranks)}: give one or more whole ranks of at least 1")
         if not rank_temperature > 0 or not similarity_temperature > 0:
             raise ValueError(
                 f"loss.rank_temperature={rank_temperature} and loss.similarity_temperature={similarity_temperature} "

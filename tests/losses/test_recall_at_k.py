@@ -61,8 +61,9 @@ def test_the_gradient_is_exact() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"ranks": []}, "one or more ranks"),
+        ({"ranks": []}, "one or more whole ranks"),
         ({"ranks": [0, 1]}, "at least 1"),
+        ({"ranks": [1.5]}, "whole ranks"),
         ({"rank_temperature": 0.0}, "rank_temperature=0.0 .*above 0"),
         ({"similarity_temperature": float("nan")}, "similarity_temperature=nan must be above 0"),
     ],
