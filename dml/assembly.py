@@ -23,7 +23,15 @@ from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
 from dml.data import Records, Sampler, Splits, evaluation_batches, training_batches
 from dml.distributed import is_main, local_rank, world_size
 from dml.environment import describe_environment
-from dml.losses import CrossBatchMemory, Objective, ZeroShotLoss, split_by_class
+from dml.losses import (
+    CrossBatchMemory,
+    Objective,
+    ZeroShotLoss,
+    compares_with_references,
+    lists_tuples,
+    split_by_class,
+    takes_mined_tuples,
+)
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
 from dml.retrieval import BACKENDS, Evaluator, RetrievalMetrics
@@ -92,7 +100,10 @@ def _build_pooling(cfg: TrainConfig, out_channels: int) -> torch.nn.Module:
 
 
 def build_objective(cfg: TrainConfig, train: Records) -> Objective:
-    """The metric loss, and its memory and the zero-shot loss unless off. Fills what the loss leaves open in ``cfg``."""
+    """The metric loss, and its miner, its memory and the zero-shot loss unless off.
+
+    Fills what the loss leaves open in ``cfg``.
+    """
     num_classes = train.num_classes
     late_values(cfg.loss, num_classes=num_classes, embedding_size=cfg.embedding_dim)
     with torch_seed(cfg.seed, "loss"):
@@ -105,9 +116,43 @@ def build_objective(cfg: TrainConfig, train: Records) -> Objective:
         metric,
         zero_shot,
         zero_shot_weight=options.weight,
+        miner=_build_miner(cfg, metric),
         memory=_build_memory(cfg, metric, train),
         memory_weight=cfg.memory.weight,
     )
+
+
+def _build_miner(cfg: TrainConfig, metric: torch.nn.Module) -> torch.nn.Module | None:
+    if cfg.miner["_target_"] is None:
+        if surplus := sorted(key for key in map(str, cfg.miner) if key != "_target_"):
+            raise ConfigError(
+                f"miner.{surplus[0]} is given, but miner=none has no such argument: choose a miner too, as in "
+                "miner=multi_similarity"
+            )
+        return None
+    miner = cast(torch.nn.Module, build(cfg.miner))
+    if not takes_mined_tuples(metric, cfg.embedding_dim):
+        raise ConfigError(
+            f"miner={cfg.miner['_target_']}: {cfg.loss['_target_']} is computed on all images alike, not on pairs or "
+            "triplets that a miner could choose: take a pair loss such as contrastive, triplet or multi_similarity, "
+            "or miner=none"
+        )
+    _try_miner(cfg, miner)
+    return miner
+
+
+def _try_miner(cfg: TrainConfig, miner: torch.nn.Module) -> None:
+    """Refuse numbers with which a miner would fail at its first batch, or never list anything."""
+    try:
+        with torch_seed(cfg.seed, "miner"):
+            lists = lists_tuples(miner, cfg.embedding_dim)
+    except Exception as error:  # assertions and errors of indexing and drawing alike
+        raise ConfigError(f"miner={cfg.miner['_target_']} fails with these numbers: {error}") from error
+    if not lists:
+        raise ConfigError(
+            f"miner={cfg.miner['_target_']} lists nothing, whatever the distances in a batch, so nothing would be "
+            "learned: check its numbers against those in configs/miner/"
+        )
 
 
 def _build_memory(cfg: TrainConfig, metric: torch.nn.Module, train: Records) -> CrossBatchMemory | None:
@@ -116,24 +161,13 @@ def _build_memory(cfg: TrainConfig, metric: torch.nn.Module, train: Records) -> 
         return None
     if options.batches < 0:
         raise ConfigError(f"memory.batches={options.batches} must be 0 or more; 0 switches the memory off")
-    if not _compares_with_references(metric, cfg.embedding_dim):
+    if not compares_with_references(metric, cfg.embedding_dim):
         raise ConfigError(
             f"memory.batches={options.batches}: {cfg.loss['_target_']} compares no pairs with a memory; "
             "choose a pair loss such as contrastive, triplet or multi_similarity, or memory.batches=0"
         )
     batch_size = len(_build_sampler(cfg, train).batch(0))
     return CrossBatchMemory(options.batches * batch_size, cfg.embedding_dim, start_step=options.start_step)
-
-
-def _compares_with_references(metric: torch.nn.Module, embedding_dim: int) -> bool:
-    """Whether a loss takes references and they matter: some losses refuse them, others pass them over."""
-    vectors, labels = torch.eye(4, embedding_dim), torch.tensor([0, 0, 1, 1])
-    past = labels.clone()  # the same tensor would mean: the batch with itself
-    try:
-        near, far = (metric(vectors, labels, ref_emb=sign * vectors, ref_labels=past) for sign in (1, -1))
-    except (TypeError, ValueError):
-        return False
-    return not bool(near == far)
 
 
 def _build_sampler(cfg: TrainConfig, train: Records) -> Sampler:

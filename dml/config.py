@@ -148,6 +148,9 @@ class TrainConfig:
     backbone: Any = MISSING
     pooling: Any = MISSING
     loss: Any = MISSING
+    miner: Any = field(
+        default_factory=lambda: {"_target_": None}
+    )  # a default: folders of older runs lack the key
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     optimizer: Any = MISSING

@@ -110,7 +110,8 @@ def _resumed(folder: Path, cfg: TrainConfig, *, accept: bool) -> TrainConfig:
     before = to_plain(load_config(folder / "config.yaml"))
     if checkpoint.exists():
         state = load_checkpoint(checkpoint)
-        before, step = state["record"]["config"], state["step"]
+        saved = cast(TrainConfig, OmegaConf.create(state["record"]["config"]))
+        before, step = to_plain(check_config(saved, str(checkpoint))), state["step"]
     differences = config_differences(before, to_plain(cfg))
     if differences and not accept:
         raise ConfigError(

@@ -5,9 +5,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dml.assembly import build_model
+from dml.assembly import build_model, build_objective
 from dml.config import TrainConfig
 from dml.training import Trainer
+from tests.noise import noise
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -47,6 +48,7 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("trainer.ema=1.5", r"ema=1.5 must lie in \(0, 1\)"),
         ("trainer.precision=fp8", "accepted: fp32, bf16, fp16"),
         ("memory.batches=-1", "memory.batches=-1 must be 0 or more"),
+        ("+miner.epsilon=0.1", "miner.epsilon is given, but miner=none has no such argument: choose a miner"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_written(
@@ -62,6 +64,50 @@ def test_a_memory_for_a_loss_without_pairs_is_refused(compose_smoke: Compose, tm
         ValueError, match=r"memory.batches=2: .*ProxyAnchorLoss compares no pairs with a memory"
     ):
         train(compose_smoke("loss=proxy_anchor", "memory.batches=2"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("loss", ["lifted_structure", "threshold_consistent_margin", "ranked_list"])
+def test_a_memory_for_a_loss_that_confuses_or_passes_over_references_is_refused(
+    loss: str, compose_smoke: Compose
+) -> None:
+    with pytest.raises(ValueError, match=r"memory.batches=2: .* compares no pairs with a memory"):
+        build_objective(compose_smoke(f"loss={loss}", "memory.batches=2"), noise(12, 5))
+
+
+@pytest.mark.parametrize("loss", ["proxy_anchor", "arcface", "smooth_ap", "fast_ap", "ranked_list", "nca"])
+def test_a_miner_for_a_loss_that_takes_no_pairs_is_refused(loss: str, compose_smoke: Compose) -> None:
+    with pytest.raises(ValueError, match=r"BatchHardMiner: .* not on pairs or triplets .*miner=none"):
+        build_objective(compose_smoke(f"loss={loss}", "miner=batch_hard"), noise(12, 5))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("miner.epsilon=abc", "miner.epsilon='abc' is of type str"),
+        ("+miner.epsilom=1", "did you mean epsilon"),
+        ("miner._target_=pytorch_metric_learning.miners.Nothing", "miner._target_=.* cannot be imported"),
+    ],
+)
+def test_a_miner_that_is_misspelt_is_refused(override: str, message: str, compose_smoke: Compose) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_objective(compose_smoke("miner=multi_similarity", override), noise(12, 5))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["miner=hdc", "miner.filter_percentage=0"], "HDCMiner lists nothing.*configs/miner/"),
+        (["miner=hdc", "miner.filter_percentage=1.5"], "HDCMiner fails with these numbers: .*out of range"),
+        (["miner=angular", "miner.angle=100"], "AngularMiner lists nothing"),
+        (["miner=uniform_histogram", "miner.num_bins=0"], "UniformHistogramMiner fails"),
+        (["miner=triplet_margin", "miner.margin=0"], "triplet_margin_miner lists nothing"),
+    ],
+)
+def test_numbers_with_which_a_miner_could_not_work_are_refused(
+    overrides: list[str], message: str, compose_smoke: Compose
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_objective(compose_smoke(*overrides), noise(12, 5))
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,13 @@ def test_a_missing_or_foreign_configuration_file_is_refused(tmp_path: Path) -> N
         load_config(tmp_path / "config.yaml")
 
 
+def test_a_configuration_from_before_there_were_miners_has_none(compose_config, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    saved = OmegaConf.to_container(compose_config("loss=triplet"))
+    del saved["miner"]
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
+    assert load_config(tmp_path / "config.yaml").miner == compose_config().miner == {"_target_": None}
+
+
 def test_every_trunk_value_stands_in_yaml(compose_config) -> None:  # type: ignore[no-untyped-def]
     config: TrainConfig = compose_config()
     left_open = OmegaConf.missing_keys(config)

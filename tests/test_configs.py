@@ -36,6 +36,13 @@ def test_every_loss_trains(name: str, compose_smoke: Compose, assemble: Assemble
     assert_trains(assemble(compose_smoke(f"loss={name}"), tmp_path))
 
 
+@pytest.mark.parametrize("name", names("miner"))
+def test_every_miner_trains(name: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
+    assert_trains(
+        assemble(compose_smoke(f"miner={name}", "memory.batches=2", "memory.start_step=1"), tmp_path)
+    )
+
+
 @pytest.mark.parametrize("name", names("pooling"))
 def test_every_pooling_trains(name: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
     assert_trains(assemble(compose_smoke(f"pooling={name}"), tmp_path))

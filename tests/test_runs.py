@@ -163,6 +163,16 @@ def test_what_changes_the_numbers_is_shown_and_refused_and_nothing_is_touched(
     assert (begun / "config.yaml").read_bytes() == before
 
 
+def test_a_run_from_before_there_were_miners_goes_on_without_one(begun: Path, compose_smoke: Compose) -> None:
+    path, checkpoint = begun / "config.yaml", begun / "checkpoints" / "last.pt"
+    saved, state = OmegaConf.load(path), torch.load(checkpoint, weights_only=True)
+    del saved["miner"], state["record"]["config"]["miner"]
+    path.write_text(OmegaConf.to_yaml(saved))
+    torch.save(state, checkpoint)
+    assert resume(compose_smoke, begun).miner == {"_target_": None}
+    assert load_config(path).miner == {"_target_": None}
+
+
 def test_what_changes_the_numbers_is_taken_if_asked_for_and_the_old_configuration_is_kept(
     begun: Path, compose_smoke: Compose
 ) -> None:

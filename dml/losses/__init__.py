@@ -1,8 +1,37 @@
-"""The objective, the zero-shot loss and the memory; metric losses come from pytorch-metric-learning."""
+"""The objective, its memory, and the losses that pytorch-metric-learning lacks or has differently.
 
+A metric loss is a module, called with unit vectors (B, D) and labels (B,), that gives a scalar. If it takes
+``indices_tuple`` a miner can go with it; if it takes ``ref_emb`` and ``ref_labels``, a memory.
+"""
+
+from dml.losses.bounded_cosine import BoundedCosine
 from dml.losses.c1 import C1Loss
+from dml.losses.capabilities import compares_with_references, lists_tuples, takes_mined_tuples
 from dml.losses.cross_batch_memory import CrossBatchMemory
+from dml.losses.histogram import HistogramLoss
 from dml.losses.objective import Losses, Objective
+from dml.losses.proxy_nca import ProxyNCALoss
+from dml.losses.recall_at_k import RecallAtKLoss
+from dml.losses.smooth_ap import SmoothAPLoss
+from dml.losses.sparse_centers import SparseCentersRegularizer
+from dml.losses.triplet_margin_miner import triplet_margin_miner
 from dml.losses.zero_shot import ZeroShotLoss, split_by_class
 
-__all__ = ["C1Loss", "CrossBatchMemory", "Losses", "Objective", "ZeroShotLoss", "split_by_class"]
+__all__ = [
+    "BoundedCosine",
+    "C1Loss",
+    "CrossBatchMemory",
+    "HistogramLoss",
+    "Losses",
+    "Objective",
+    "ProxyNCALoss",
+    "RecallAtKLoss",
+    "SmoothAPLoss",
+    "SparseCentersRegularizer",
+    "ZeroShotLoss",
+    "compares_with_references",
+    "lists_tuples",
+    "split_by_class",
+    "takes_mined_tuples",
+    "triplet_margin_miner",
+]

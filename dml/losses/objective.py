@@ -39,6 +39,8 @@ class Objective(nn.Module):
 
     Args:
         metric: called with unit vectors (B, D) and labels (B,), gives a scalar; its parameters are the proxies.
+        miner: called likewise, picks the pairs or triplets, of the batch and against the memory, that the metric loss
+            is computed on; None leaves all of them.
         zero_shot: None switches it off.
         zero_shot_weight: λ in [0, 1); 0 exactly if zero_shot is None.
         memory: past embeddings, against which the metric loss is computed once more; None switches it off.
@@ -54,6 +56,7 @@ class Objective(nn.Module):
         zero_shot: ZeroShotLoss | None,
         *,
         zero_shot_weight: float,
+        miner: nn.Module | None = None,
         memory: CrossBatchMemory | None = None,
         memory_weight: float = 1.0,
     ) -> None:
@@ -68,12 +71,13 @@ class Objective(nn.Module):
             )
         assert (zero_shot is None) == (zero_shot_weight == 0)
         self.metric, self.zero_shot, self.zero_shot_weight = metric, zero_shot, zero_shot_weight
+        self.miner = miner
         self.memory, self.memory_weight = memory, memory_weight
 
     def forward(self, pooled: Pooled, labels: Tensor) -> Losses:
         with torch.autocast(pooled.vectors.device.type, enabled=False):
             vectors = pooled.vectors.float()
-            pairs = metric = cast(Tensor, self.metric(vectors, labels))
+            pairs = metric = self._mined(vectors, labels)
             memory = self._against_memory(vectors, labels)
             if memory is not None:
                 pairs = metric + self.memory_weight * memory
@@ -96,5 +100,10 @@ class Objective(nn.Module):
     def _against_memory(self, vectors: Tensor, labels: Tensor) -> Tensor | None:
         if self.memory is None or not self.memory.fill:
             return None
-        references = self.memory.vectors, self.memory.labels
-        return cast(Tensor, self.metric(vectors, labels, ref_emb=references[0], ref_labels=references[1]))
+        return self._mined(vectors, labels, ref_emb=self.memory.vectors, ref_labels=self.memory.labels)
+
+    def _mined(self, vectors: Tensor, labels: Tensor, **references: Tensor) -> Tensor:
+        if self.miner is None:
+            return cast(Tensor, self.metric(vectors, labels, **references))
+        mined = self.miner(vectors, labels, **references)
+        return cast(Tensor, self.metric(vectors, labels, mined, **references))

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from pytorch_metric_learning.losses import ContrastiveLoss
+from pytorch_metric_learning.miners import BatchHardMiner
 from torch import nn
 
-from dml.losses import Objective, ZeroShotLoss
+from dml.losses import CrossBatchMemory, Objective, ZeroShotLoss
 from dml.types import Pooled
 
 
@@ -50,3 +52,30 @@ def test_losses_stay_in_float32_inside_autocast() -> None:
             pooled._replace(vectors=pooled.vectors.bfloat16()), labels
         )
     assert losses.total.dtype == torch.float32
+
+
+def test_a_miner_chooses_the_pairs_within_the_batch_and_against_the_memory() -> None:
+    metric, miner, memory = ContrastiveLoss(), BatchHardMiner(), CrossBatchMemory(6, 3, start_step=0)
+    objective = Objective(metric, None, zero_shot_weight=0, miner=miner, memory=memory)
+    pooled, labels = batch()
+    past = nn.functional.normalize(torch.randn(6, 3), dim=1)
+    objective.remember(Pooled(past), labels)
+    losses, x = objective(pooled, labels), pooled.vectors
+    within, against = (torch.cdist(x, other) for other in (x, past))
+    alike = labels[:, None] == labels
+    for value, d, positive in (
+        (losses.metric, within, alike ^ torch.eye(6).bool()),
+        (losses.memory, against, alike),
+    ):
+        farthest = d.masked_fill(~positive, 0).max(dim=1).values
+        nearest = d.masked_fill(alike, 9).min(dim=1).values
+        repulsion = (1 - nearest).clamp(min=0)
+        torch.testing.assert_close(value, farthest.mean() + repulsion[repulsion > 0].mean())
+
+
+def test_a_miner_that_finds_nothing_leaves_a_loss_of_zero() -> None:
+    objective = Objective(ContrastiveLoss(), None, zero_shot_weight=0, miner=BatchHardMiner())
+    vectors = batch()[0].vectors.requires_grad_()
+    losses = objective(Pooled(vectors), torch.arange(6))
+    losses.total.backward()
+    assert losses.total == 0 and not vectors.grad.any()

@@ -48,6 +48,11 @@ def test_what_is_not_known_is_not_given(row: str, reading: str, compose_config: 
     assert known(compose_config, row, reading, "recall@1") is None
 
 
+def test_no_published_figure_is_of_a_run_with_a_miner(compose_config: Compose) -> None:
+    cfg = compose_config("experiment=cub/mlrc/multi_similarity_gap", "miner=multi_similarity")
+    assert published(settings_of(cfg), reading="separated", metric="recall@1") is None
+
+
 def test_every_published_row_is_one_setting_with_a_source_and_plausible_figures() -> None:
     with FILE.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
