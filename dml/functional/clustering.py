@@ -1,11 +1,11 @@
-"""k-means of local features, reproducible from a generator."""
+"""Points that stand for many: k-means, reproducible from a generator, and greedy k-center."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["k_means"]
+__all__ = ["greedy_k_center", "k_means"]
 
 
 def k_means(points: Tensor, count: int, *, iterations: int, generator: torch.Generator) -> Tensor:
@@ -15,15 +15,35 @@ def k_means(points: Tensor, count: int, *, iterations: int, generator: torch.Gen
     Raises ValueError on points that are not finite.
     Source: Arthur and Vassilvitskii 2007; Lloyd 1982.
     """
+    _check_finite(points)
+    centres = _seed(points, count, generator)
+    for _ in range(iterations):
+        centres = _lloyd(points, centres)
+    return centres
+
+
+def greedy_k_center(points: Tensor, count: int) -> Tensor:
+    """Those points that lie farthest from all before them, one after the other; the first ``count`` count as before.
+
+    points: (n, D). Returns (count, D), fewer rows once every point coincides with one before.
+    Raises ValueError on points that are not finite.
+    Source: Gonzalez 1985; with the first rows as the covered set in Gürbüz, Şener, Alatan, ICCV 2023.
+    """
+    _check_finite(points)
+    nearest = torch.cdist(points, points[:count]).amin(1)  # (n,)
+    rows: list[int] = []
+    while len(rows) < count and bool(nearest.amax() > 0):
+        rows.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, torch.linalg.vector_norm(points - points[rows[-1]], dim=1))
+    return points[rows]
+
+
+def _check_finite(points: Tensor) -> None:
     if not points.isfinite().all():
         raise ValueError(
             "features hold values that are not finite; prototypes need finite local features. Check the "
             "input normalisation and the backbone weights."
         )
-    centres = _seed(points, count, generator)
-    for _ in range(iterations):
-        centres = _lloyd(points, centres)
-    return centres
 
 
 def _seed(points: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dml.functional.clustering import k_means
+from dml.functional.clustering import greedy_k_center, k_means
 from dml.functional.transport import (
     TransportPlan,
     partial_transport,
@@ -15,10 +15,13 @@ from dml.functional.transport import (
     prototype_cost,
     transport_pool,
 )
+from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
 
 __all__ = ["GeneralizedSumPooling"]
+
+STARTS = ("local", "pooled", "random")
 
 
 class GeneralizedSumPooling(nn.Module):
@@ -36,7 +39,12 @@ class GeneralizedSumPooling(nn.Module):
     transport_ratio: μ in (0, 1], the share of the mass that is kept; 1 is global average pooling.
     sharpness:       γ > 0, the inverse of the entropic regularisation.
     learnable_ratio: train μ as a logit, starting from `transport_ratio`, which must then be below 1.
-    lloyd_iterations: rounds of k-means in `initialise_prototypes`.
+    prototype_start: where `initialise_prototypes` takes them from: "local" features, "pooled" ones as published, or
+                     "random", which leaves them.
+    lloyd_iterations: rounds of k-means among local features.
+    kernel_size:     None: costs are distances to the prototypes. An odd k: costs are the convolution of the features,
+                     projected on the unit ball, with −prototypes (M, D, k, k); they see the neighbours of a location
+                     and have no upper limit, so a long kernel sharpens. Tokens have neighbours only for k = 1.
 
     Raises ValueError if a setting is out of range or if the features do not fit `in_channels`.
     Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning", ICCV 2023.
@@ -54,13 +62,18 @@ class GeneralizedSumPooling(nn.Module):
         sharpness: float,
         lloyd_iterations: int,
         learnable_ratio: bool = False,
+        prototype_start: str = "local",
+        kernel_size: int | None = None,
     ) -> None:
         super().__init__()
         _check_settings(num_prototypes, transport_ratio, sharpness, lloyd_iterations, learnable_ratio)
+        _check_start(prototype_start, kernel_size)
         self.out_channels = in_channels
         self.sharpness = sharpness
         self.lloyd_iterations = lloyd_iterations
-        self.prototypes = nn.Parameter(torch.randn(num_prototypes, in_channels) / math.sqrt(in_channels))
+        self.prototype_start, self.kernel_size = prototype_start, kernel_size
+        shape = (in_channels,) if kernel_size is None else (in_channels, kernel_size, kernel_size)
+        self.prototypes = nn.Parameter(torch.randn(num_prototypes, *shape) / math.sqrt(math.prod(shape)))
         self.fixed_ratio = None if learnable_ratio else transport_ratio
         if learnable_ratio:
             self.ratio_logit = nn.Parameter(torch.tensor(transport_ratio).logit())
@@ -72,31 +85,79 @@ class GeneralizedSumPooling(nn.Module):
 
     def forward(self, features: Tensor) -> Pooled:
         locations = as_locations(features, self.out_channels)  # (B, D, N)
-        vectors, attributes, weights = transport_pool(
-            locations, self.prototypes, ratio=self.transport_ratio, sharpness=self.sharpness
-        )
+        if self.kernel_size is None:
+            vectors, attributes, weights = transport_pool(
+                locations, self.prototypes, ratio=self.transport_ratio, sharpness=self.sharpness
+            )
+        else:
+            plan = self.plan(features)
+            attributes = plan.plan.sum(1) / self.transport_ratio
+            weights = plan.gate / (plan.gate.shape[1] * self.transport_ratio)
+            with full_precision(features):
+                vectors = (at_least_float32(locations) @ weights.unsqueeze(2)).squeeze(2)
         return Pooled(vectors.to(features.dtype), attributes, weights)
 
     def plan(self, features: Tensor) -> TransportPlan:
         """The plan that `forward` pools the same features by, prototype by prototype."""
-        cost = prototype_cost(as_locations(features, self.out_channels).mT, self.prototypes)
-        return partial_transport(cost, ratio=self.transport_ratio, sharpness=self.sharpness)
+        return partial_transport(self._cost(features), ratio=self.transport_ratio, sharpness=self.sharpness)
+
+    def _cost(self, features: Tensor) -> Tensor:
+        """(B, N, M)."""
+        tokens = as_locations(features, self.out_channels).mT
+        if self.kernel_size is None:
+            return prototype_cost(tokens, self.prototypes)
+        if features.ndim == 3 and self.kernel_size > 1:
+            raise ValueError(
+                f"pooling.kernel_size={self.kernel_size}: tokens have no neighbours; give 1, or a backbone with a map"
+            )
+        with full_precision(features):
+            projected = project_to_ball(at_least_float32(tokens)).mT  # (B, D, N)
+            grid = features.shape[2:] if features.ndim == 4 else (projected.shape[2], 1)
+            cost = -nn.functional.conv2d(
+                projected.reshape(*projected.shape[:2], *grid), self.prototypes, padding=self.kernel_size // 2
+            )
+        return cost.flatten(2).mT
 
     @torch.no_grad()
     def initialise_prototypes(self, features: Tensor, *, generator: torch.Generator) -> int:
-        """Write the centres of a k-means of local features into the prototypes, in place.
+        """Write prototypes among the features of the first batches into the parameter, in place.
 
-        features: a map (B, D, H, W) or tokens (B, N, D), embedded, from the first batches.
-        k-means++ seeding and then Lloyd's rounds: a lone outlier is worth little to a mean, other than to
-        greedy k-center, which seeks outliers. The same generator state gives the same prototypes.
-        Returns how many prototypes were placed: with fewer distinct local features than prototypes, the
-        others keep their random start. Raises ValueError on features that are not finite or do not fit.
+        features: a map (B, D, H, W) or tokens (B, N, D), embedded.
+        "local": the centres of a k-means of local features, projected on the unit ball; k-means++ seeding and then
+        Lloyd's rounds: a lone outlier is worth little to a mean, other than to greedy k-center, which seeks outliers.
+        "pooled": greedy k-center among the averages of the images, as published. The same generator state gives the
+        same prototypes.
+        Returns how many prototypes were placed: with too few distinct features the others keep their random start.
+        Raises ValueError on features that are not finite or do not fit.
         """
-        points = as_locations(features, self.out_channels).mT.flatten(0, 1).to(self.prototypes)  # (B·N, D)
-        points = project_to_ball(points)
-        centres = k_means(points, len(self.prototypes), iterations=self.lloyd_iterations, generator=generator)
+        if self.prototype_start == "random":
+            return 0
+        locations = as_locations(features, self.out_channels).to(self.prototypes)  # (B, D, N)
+        if self.prototype_start == "pooled":
+            centres = greedy_k_center(project_to_ball(locations.mean(2)), len(self.prototypes))
+        else:
+            centres = k_means(
+                project_to_ball(locations.mT.flatten(0, 1)),
+                len(self.prototypes),
+                iterations=self.lloyd_iterations,
+                generator=generator,
+            )
         self.prototypes[: len(centres)].copy_(centres)
         return len(centres)
+
+
+def _check_start(prototype_start: str, kernel_size: int | None) -> None:
+    if prototype_start not in STARTS:
+        raise ValueError(f"pooling.prototype_start={prototype_start!r}; accepted: {', '.join(STARTS)}")
+    if kernel_size is None:
+        return
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"pooling.kernel_size={kernel_size}: give an odd side, or null for distances")
+    if prototype_start != "random":
+        raise ValueError(
+            f"pooling.kernel_size={kernel_size}: kernels have no place among the features; add "
+            "pooling.prototype_start=random"
+        )
 
 
 def _check_settings(

@@ -42,6 +42,8 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
         sharpness: float,
         lloyd_iterations: int,
         learnable_ratio: bool = False,
+        prototype_start: str = "local",
+        kernel_size: int | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -50,6 +52,8 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
             sharpness=sharpness,
             lloyd_iterations=lloyd_iterations,
             learnable_ratio=learnable_ratio,
+            prototype_start=prototype_start,
+            kernel_size=kernel_size,
         )
         if not 1 <= power < math.inf:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -159,12 +160,78 @@ def test_with_fewer_distinct_features_than_prototypes_the_rest_keep_their_random
     assert torch.equal(layer.prototypes[:2].sum(0), features[0, :2].sum(0))
 
 
+def test_prototypes_from_pooled_features_are_the_farthest_averages_one_after_the_other() -> None:
+    averages = torch.tensor([0.0, 0.1, 0.5, 0.2, 0.9])[:, None] * torch.eye(6)[0]  # the first two are covered
+    features = averages[:, None] + torch.cat([torch.eye(6)[1:], -torch.eye(6)[1:]]) * 0.01
+    layer = make(num_prototypes=2, prototype_start="pooled")
+    assert layer.initialise_prototypes(features, generator=seeded()) == 2
+    torch.testing.assert_close(layer.prototypes.detach(), averages[[4, 2]])
+
+
+def test_a_random_start_leaves_the_prototypes() -> None:
+    layer = make(prototype_start="random")
+    start = layer.prototypes.detach().clone()
+    assert layer.initialise_prototypes(normal(8, 6, 4, 4), generator=seeded()) == 0
+    assert torch.equal(layer.prototypes, start)
+
+
+# Convolutional costs
+
+
+def slow_costs(features: Tensor, kernels: Tensor) -> Tensor:
+    """(B, N, M): minus the products of each kernel with the projected features around each location."""
+    batch, _, height, width = features.shape
+    count, _, side, _ = kernels.shape
+    projected = features / features.norm(dim=1, keepdim=True).clamp_min(1)
+    costs = torch.zeros(batch, height, width, count, dtype=features.dtype)
+    for y, x, dy, dx in itertools.product(range(height), range(width), range(side), range(side)):
+        v, u = y + dy - side // 2, x + dx - side // 2
+        if 0 <= v < height and 0 <= u < width:
+            costs[:, y, x] -= projected[:, :, v, u] @ kernels[:, :, dy, dx].T
+    return costs.flatten(1, 2)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_convolutional_costs_are_transported_like_distances(side: int) -> None:
+    layer = make(kernel_size=side, prototype_start="random").double()
+    features = 2 * normal(2, 6, 3, 5).double()
+    plan = partial_transport(slow_costs(features, layer.prototypes), ratio=0.3, sharpness=5.0)
+    pooled = layer(features)
+    torch.testing.assert_close(pooled.weights, plan.gate / (15 * 0.3))
+    torch.testing.assert_close(pooled.attributes, plan.plan.sum(1) / 0.3)
+    torch.testing.assert_close(pooled.vectors, (features.flatten(2) * pooled.weights[:, None]).sum(2))
+    torch.testing.assert_close(layer.plan(features).plan, plan.plan)
+
+
+@pytest.mark.parametrize("changes", [{}, {"learnable_ratio": True}])
+def test_gradients_through_convolutional_costs_are_exact_in_float64(changes: dict[str, Any]) -> None:
+    layer = make(kernel_size=3, prototype_start="random", **changes).double()
+    features, parameters = normal(2, 6, 2, 3).double().requires_grad_(), list(layer.parameters())
+
+    def pool(*values: Tensor) -> tuple[Tensor, ...]:
+        named = dict(zip(dict(layer.named_parameters()), values[1:], strict=True))
+        return tuple(torch.func.functional_call(layer, named, values[0]))
+
+    assert torch.autograd.gradcheck(pool, (features, *parameters))
+
+
+def test_a_kernel_of_one_takes_tokens_and_a_larger_one_refuses_them() -> None:
+    layer, features = make(kernel_size=1, prototype_start="random"), normal(2, 6, 3, 4)
+    tokens = features.flatten(2).mT
+    torch.testing.assert_close(layer(tokens).vectors, layer(features).vectors)
+    with pytest.raises(ValueError, match=r"pooling.kernel_size=3: tokens have no neighbours"):
+        make(kernel_size=3, prototype_start="random")(tokens)
+
+
 # Errors
 
 
-def test_features_that_are_not_finite_cannot_initialise_prototypes() -> None:
+@pytest.mark.parametrize("start", ["local", "pooled"])
+def test_features_that_are_not_finite_cannot_initialise_prototypes(start: str) -> None:
     with pytest.raises(ValueError, match="not finite"):
-        make().initialise_prototypes(torch.full((1, 6, 2, 2), torch.nan), generator=seeded())
+        make(prototype_start=start).initialise_prototypes(
+            torch.full((1, 6, 2, 2), torch.nan), generator=seeded()
+        )
 
 
 @pytest.mark.parametrize(
@@ -176,6 +243,9 @@ def test_features_that_are_not_finite_cannot_initialise_prototypes() -> None:
         ({"transport_ratio": 1.0, "learnable_ratio": True}, "below 1 to be learned"),
         ({"sharpness": 0.0}, "sharpness is 0.0; expected a finite number above 0"),
         ({"lloyd_iterations": -1}, "lloyd_iterations is -1; expected 0 or more"),
+        ({"prototype_start": "kmeans"}, "pooling.prototype_start='kmeans'; accepted: local, pooled, random"),
+        ({"kernel_size": 2, "prototype_start": "random"}, "pooling.kernel_size=2: give an odd side"),
+        ({"kernel_size": 3}, "pooling.kernel_size=3: .*add pooling.prototype_start=random"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
