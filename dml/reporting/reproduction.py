@@ -24,7 +24,17 @@ from dml.config import ConfigError, TrainConfig, load_config, register_schema
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
 
-__all__ = ["Job", "TableDefinition", "check_jobs", "plan_jobs", "read_table", "report_table", "run_jobs"]
+__all__ = [
+    "Job",
+    "TableDefinition",
+    "check_jobs",
+    "plan_jobs",
+    "read_table",
+    "report_table",
+    "row_folder",
+    "row_name",
+    "run_jobs",
+]
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +118,7 @@ def plan_jobs(table: TableDefinition, folder: Path, *, limit: int | None = None)
     return [
         Job(
             row,
-            _row_folder(folder, row) / (f"seed{seed}" if fold is None else f"seed{seed}_fold{fold}"),
+            row_folder(folder, row) / (f"seed{seed}" if fold is None else f"seed{seed}_fold{fold}"),
             (
                 *row_overrides(row),
                 *([] if fold is None else [f"protocol.fold={fold}"]),
@@ -183,11 +193,11 @@ def report_table(
         first, *others = map(row_name, group)
         baselines |= dict.fromkeys(others, first)
         for row in group:
-            name, row_folder = row_name(row), _row_folder(folder, row)
-            if not any(row_folder.rglob("config.yaml")):
+            name, place = row_name(row), row_folder(folder, row)
+            if not any(place.rglob("config.yaml")):
                 notes.append(f"not begun: {name}")
                 continue
-            finished, unfinished = find_runs(f"{glob.escape(str(row_folder))}/**")
+            finished, unfinished = find_runs(f"{glob.escape(str(place))}/**")
             notes += [f"unfinished, left out: {path}" for path in unfinished] + missing_folds(finished)
             settings += [replace(setting, label=name) for setting in group_by_setting(finished)]
     if not settings:
@@ -207,7 +217,8 @@ def row_overrides(row: str) -> tuple[str, ...]:
     return f"experiment={experiment}", *overrides
 
 
-def _row_folder(folder: Path, row: str) -> Path:
+def row_folder(folder: Path, row: str) -> Path:
+    """Where the runs of a row lie in the folder of its table."""
     return folder / re.sub(r"[^\w.]+", "_", row_name(row))
 
 

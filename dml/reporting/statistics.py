@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Estimate", "estimate", "paired_difference"]
+__all__ = ["Estimate", "estimate", "paired_difference", "percent"]
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,9 @@ def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) ->
     """Mean and 95 % interval of the differences over the seeds that both have; None if they share no seed."""
     differences = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     return estimate(differences) if differences else None
+
+
+def percent(value: Estimate, *, signed: bool = False) -> str:
+    """An estimate of a fraction in per cent, ``mean ± half width``; the mean alone for a single value."""
+    mean = f"{100 * value.mean:{'+' if signed else ''}.2f}"
+    return mean if math.isnan(value.half_width) else f"{mean} ± {100 * value.half_width:.2f}"

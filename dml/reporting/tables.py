@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from dml.reporting.comparison import Comparison, Figure, Row
-from dml.reporting.statistics import Estimate
+from dml.reporting.statistics import Estimate, percent
 
 __all__ = ["FORMATS", "csv_table", "latex_tables", "markdown_tables", "table_paths", "terminal_tables"]
 
@@ -148,10 +148,10 @@ def _row_cells(row: Row, comparison: Comparison, known: set[str], sources: Seque
     cells = [row.label, str(row.seeds)]
     for metric in comparison.metrics:
         figure = row.figures[metric]
-        cells.append(_percent(figure.ours))
+        cells.append(percent(figure.ours))
         if comparison.baselines:
             difference = figure.difference
-            cells.append(f"{_percent(difference, signed=True)} ({difference.count})" if difference else "")
+            cells.append(f"{percent(difference, signed=True)} ({difference.count})" if difference else "")
         if metric in known:
             theirs = figure.published
             cells.append(f"{100 * theirs.value:.2f} [{1 + sources.index(theirs.source)}]" if theirs else "")
@@ -172,11 +172,6 @@ def _remarks(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[st
     pairs = [f"Δ: {which}; over paired seeds, their number in brackets"] if compared else []
     sources = [f"[{1 + i}] {source}" for i, source in enumerate(_sources(comparisons))]
     return [*pairs, *sources, *notes]
-
-
-def _percent(value: Estimate, *, signed: bool = False) -> str:
-    mean = f"{100 * value.mean:{'+' if signed else ''}.2f}"
-    return mean if math.isnan(value.half_width) else f"{mean} ± {100 * value.half_width:.2f}"
 
 
 def _numbers(figure: Figure) -> list[object]:

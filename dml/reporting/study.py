@@ -1,0 +1,121 @@
+"""The controlled study: its runs, and tables of what its poolings reach and select."""
+
+from __future__ import annotations
+
+import glob
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dml.reporting.reproduction import Job, plan_jobs, read_table, row_folder, row_name
+from dml.reporting.results import Run, find_runs
+from dml.reporting.statistics import estimate, paired_difference, percent
+
+__all__ = ["MAIN", "REFERENCE", "SWEEPS", "TABLES", "StudyRow", "markdown_study", "study_jobs", "study_rows"]
+
+MAIN = "collage"
+REFERENCE = "distilled"  # the row of the targets alone
+SWEEPS = {"collage_ratio": "pooling.transport_ratio", "collage_sharpness": "pooling.sharpness"}
+TABLES = {
+    MAIN: "Poolings",
+    "collage_ratio": "Along the transport ratio",
+    "collage_sharpness": "Along the sharpness",
+    "collage_ablation": "One thing changed at a time",
+}
+METRICS = ("recall@1", "map@r")
+SELECTION = "selection_accuracy"
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """What the finished runs of a row have reached; runs by seed, never empty."""
+
+    name: str
+    runs: Mapping[int, Run]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return next(iter(self.runs.values())).settings
+
+    def values(self, metric: str) -> dict[int, float]:
+        """A metric of the test classes by seed; empty if the runs do not have it."""
+        figures = {seed: run.metrics["test"] for seed, run in self.runs.items()}
+        return {seed: values[metric] for seed, values in figures.items() if metric in values}
+
+    @property
+    def chance(self) -> float:
+        """Selection accuracy of equal weights: the share of the picture that targets cover."""
+        return float(self.settings["dataset.targets_per_image"]) / float(self.settings["dataset.grid"]) ** 2
+
+    @property
+    def best_selection(self) -> float:
+        """The largest selection accuracy that the pooling could have; NaN where it learns how much to keep.
+
+        At a transport ratio above chance, something else must be kept too.
+        """
+        if "GlobalAverage" in self.settings["pooling._target_"]:
+            return self.chance
+        if self.settings.get("pooling.learnable_ratio"):
+            return math.nan
+        return min(1.0, self.chance / self.settings.get("pooling.transport_ratio", self.chance))
+
+
+def study_jobs(folder: Path, *, limit: int | None = None) -> list[Job]:
+    """The runs of all tables of the study, each once though it may stand in several.
+
+    Raises:
+        ConfigError: a limit below 1.
+    """
+    jobs = {job.folder: job for name in TABLES for job in plan_jobs(read_table(name), folder, limit=limit)}
+    return list(jobs.values())
+
+
+def study_rows(name: str, folder: Path) -> list[StudyRow]:
+    """The rows of a table that have finished runs, in its order, with those of its seeds."""
+    table = read_table(name)
+    rows = []
+    for row in (row for group in table.groups for row in group):
+        place = row_folder(folder, row)
+        if any(place.rglob("config.yaml")):
+            finished, _ = find_runs(f"{glob.escape(str(place))}/**")
+            runs = {run.seed: run for run in finished if run.seed in table.seeds}
+            if runs:
+                rows.append(StudyRow(row_name(row), dict(sorted(runs.items()))))
+    return rows
+
+
+def markdown_study(rows: Sequence[StudyRow], *, reference: StudyRow | None) -> str:
+    """A Markdown table in per cent: mean ± 95 % interval over seeds, differences to the first row over paired seeds.
+
+    reference: the targets alone; its map@r is what that of each row is a share of.
+    """
+    header = ["setting", "seeds"]
+    header += [title for metric in METRICS for title in (metric, f"Δ {metric}")]
+    header += ["share of distilled map@r", "selection accuracy", "chance", "at best"]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    lines += [_cells(row, rows[0], reference) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: StudyRow, first: StudyRow, reference: StudyRow | None) -> list[str]:
+    cells = [f"`{row.name}`", str(len(row.runs))]
+    for metric in METRICS:
+        values = row.values(metric)
+        difference = None if row is first else paired_difference(values, first.values(metric))
+        cells += [
+            percent(estimate(list(values.values()))),
+            percent(difference, signed=True) if difference else "",
+        ]
+    cells.append("" if reference is None else f"{100 * _share(row, reference):.0f}")
+    selected = row.values(SELECTION)
+    if not selected or row.settings["dataset.grid"] == 1:
+        return [*cells, "", "", ""]
+    best = "" if math.isnan(row.best_selection) else f"{100 * row.best_selection:.0f}"
+    return [*cells, percent(estimate(list(selected.values()))), f"{100 * row.chance:.0f}", best]
+
+
+def _share(row: StudyRow, reference: StudyRow) -> float:
+    ours, theirs = (estimate(list(r.values("map@r").values())).mean for r in (row, reference))
+    return ours / theirs
