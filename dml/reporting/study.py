@@ -47,7 +47,8 @@ class StudyRow:
     @property
     def chance(self) -> float:
         """Selection accuracy of equal weights: the share of the picture that targets cover."""
-        return float(self.settings["dataset.targets_per_image"]) / float(self.settings["dataset.grid"]) ** 2
+        targets, grid = (int(self.settings[f"dataset.{key}"]) for key in ("targets_per_image", "grid"))
+        return targets / (grid * grid)
 
     @property
     def best_selection(self) -> float:

@@ -1,0 +1,113 @@
+"""The study: its runs, what its tables say of selection, and its figures from real runs."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dml.config import TrainConfig
+from dml.reporting.reproduction import check_jobs, read_table
+from dml.reporting.results import Run, settings_of
+from dml.reporting.study import MAIN, TABLES, StudyRow, markdown_study, study_jobs, study_rows
+from dml.reporting.study_figures import write_study
+from train import train
+
+Compose = Callable[..., TrainConfig]
+
+
+def row(compose_smoke: Compose, name: str, figures: dict[int, float], *overrides: str) -> StudyRow:
+    """A row whose runs have the figure as recall@1, half of it as map@r and a fifth as selection accuracy."""
+    settings = settings_of(compose_smoke("dataset=collage", *overrides))
+    metrics = {s: {"recall@1": f, "map@r": f / 2, "selection_accuracy": f / 5} for s, f in figures.items()}
+    runs = {s: Run(Path(f"{name}{s}"), settings, s, None, {"test": m}) for s, m in metrics.items()}
+    return StudyRow(name, runs)
+
+
+def test_every_run_is_planned_once_the_main_table_first(tmp_path: Path) -> None:
+    jobs = study_jobs(tmp_path)
+    main = read_table(MAIN)
+    assert len({job.folder for job in jobs}) == len(jobs) > 35
+    assert {job.row for job in jobs[:35]} == set(main.groups[0]) and main.seeds == [0, 1, 2, 3, 4]
+    seeds_of_default = [job.folder.name for job in jobs if job.row == "collage/gsp"]
+    assert seeds_of_default == [f"seed{i}" for i in range(5)]
+
+
+def test_every_run_of_the_study_composes(tmp_path: Path) -> None:
+    check_jobs(study_jobs(tmp_path, limit=3))
+
+
+def test_sweeps_and_ablation_are_compared_with_the_row_of_the_main_table() -> None:
+    assert all(read_table(name).groups[0][0] == "collage/gsp" for name in TABLES if name != MAIN)
+    assert "collage/gsp" in read_table(MAIN).groups[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "best"),
+    [
+        (["pooling=gap", "zero_shot.weight=0"], 0.25),
+        (["pooling=max", "zero_shot.weight=0"], 1.0),
+        (["pooling.transport_ratio=0.1"], 1.0),
+        (["pooling.transport_ratio=0.5"], 0.5),
+        (["pooling.transport_ratio=0.5", "dataset.targets_per_image=2"], 1.0),
+    ],
+)
+def test_chance_and_best_selection_follow_from_the_grid_and_the_ratio(
+    compose_smoke: Compose, overrides: list[str], best: float
+) -> None:
+    found = row(compose_smoke, "x", {0: 0.5}, *overrides)
+    assert found.chance == (0.5 if len(overrides) == 2 and "targets" in overrides[1] else 0.25)
+    assert found.best_selection == pytest.approx(best)
+    learned = row(compose_smoke, "x", {0: 0.5}, "pooling.learnable_ratio=true")
+    assert math.isnan(learned.best_selection)
+
+
+def test_the_table_has_differences_over_paired_seeds_and_shares_of_the_reference(
+    compose_smoke: Compose,
+) -> None:
+    first = row(compose_smoke, "gap", {0: 0.2, 1: 0.4}, "pooling=gap", "zero_shot.weight=0")
+    other = row(compose_smoke, "gsp", {0: 0.5, 1: 0.7, 2: 0.9}, "pooling.transport_ratio=0.5")
+    alone = row(compose_smoke, "distilled", {0: 1.0}, "dataset=distilled")
+    lines = markdown_study([first, other, alone], reference=alone).splitlines()
+    assert lines[0].startswith("| setting | seeds | recall@1 | Δ recall@1 | map@r |")
+    assert "| `gsp` | 3 | 70.00 ± 49.68 | +30.00 ± 0.00 |" in lines[3]
+    assert lines[3].endswith(
+        "| 70 | 14.00 ± 9.94 | 25 | 50 |"
+    )  # 0.35 of 0.5; a fifth of 0.7; chance; 0.25 / 0.5
+    assert lines[4].endswith("| 100 |  |  |  |")
+
+
+def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: Compose) -> None:
+    small = ["dataset.target_groups=[Food & Drink]", "trainer.max_steps=2", "trainer.eval_every=1"]
+    rows = {
+        "gap": ["collage/gap"],
+        "gsp": ["collage/gsp"],
+        "gsp_pooling.transport_ratio_0.3": ["collage/gsp", "pooling.transport_ratio=0.3"],
+    }
+    for name, (experiment, *more) in rows.items():
+        cfg = compose_smoke(f"experiment={experiment}", *more, *small, "trainer.frozen_batchnorm=false")
+        train(cfg, tmp_path / name / "seed0")
+    assert [found.name for found in study_rows(MAIN, tmp_path)] == ["gap", "gsp"]
+    figures = json.loads((tmp_path / "gap/seed0/metrics.json").read_text())["test"]
+    assert figures["selection_accuracy"] == pytest.approx(0.25)
+    written = write_study(tmp_path, tmp_path / "out")
+    assert [path.name for path in written] == [
+        "results.md",
+        "study_rows.png",
+        "study_course.png",
+        "study_weights.png",
+        "study_sweeps.png",
+    ]
+    assert all(path.stat().st_size > 10_000 for path in written[1:])
+    text = written[0].read_text()
+    assert (
+        "| `gap` | 1 |" in text
+        and "`gsp pooling.transport_ratio=0.3`" in text
+        and "25.00 | 25 | 25 |" in text
+    )
+
+
+def test_a_study_without_a_finished_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no run of the study is finished.*run=false"):
+        write_study(tmp_path, tmp_path)
