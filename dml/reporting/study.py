@@ -47,8 +47,7 @@ class StudyRow:
     @property
     def chance(self) -> float:
         """Selection accuracy of equal weights: the share of the picture that targets cover."""
-        targets, grid = (int(self.settings[f"dataset.{key}"]) for key in ("targets_per_image", "grid"))
-        return targets / (grid * grid)
+        return int(self.settings["dataset.targets_per_image"]) / int(self.settings["dataset.grid"]) ** 2
 
     @property
     def best_selection(self) -> float:
@@ -60,7 +59,7 @@ class StudyRow:
             return self.chance
         if self.settings.get("pooling.learnable_ratio"):
             return math.nan
-        return min(1.0, self.chance / self.settings.get("pooling.transport_ratio", self.chance))
+        return min(1.0, self.chance / float(self.settings.get("pooling.transport_ratio", self.chance)))
 
 
 def study_jobs(folder: Path, *, limit: int | None = None) -> list[Job]:

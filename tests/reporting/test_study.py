@@ -79,7 +79,7 @@ def test_the_table_has_differences_over_paired_seeds_and_shares_of_the_reference
 
 
 def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: Compose) -> None:
-    small = ["dataset.target_groups=[Food & Drink]", "trainer.max_steps=2", "trainer.eval_every=1"]
+    small = ["dataset.target_groups=[Objects]", "trainer.max_steps=2", "trainer.eval_every=1"]
     rows = {
         "gap": ["collage/gap"],
         "gsp": ["collage/gsp"],
