@@ -13,16 +13,25 @@ from dml.reporting.reproduction import Job, plan_jobs, read_table, row_folder, r
 from dml.reporting.results import Run, find_runs
 from dml.reporting.statistics import estimate, paired_difference, percent
 
-__all__ = ["MAIN", "REFERENCE", "SWEEPS", "TABLES", "StudyRow", "markdown_study", "study_jobs", "study_rows"]
+__all__ = [
+    "MAIN",
+    "SWEEPS",
+    "TABLES",
+    "StudyRow",
+    "markdown_study",
+    "reference_of",
+    "study_jobs",
+    "study_rows",
+]
 
 MAIN = "collage"
-REFERENCE = "distilled"  # the row of the targets alone
 SWEEPS = {"collage_ratio": "pooling.transport_ratio", "collage_sharpness": "pooling.sharpness"}
 TABLES = {
     MAIN: "Poolings",
     "collage_ratio": "Along the transport ratio",
     "collage_sharpness": "Along the sharpness",
     "collage_ablation": "One thing changed at a time",
+    "collage_length": "Three times as long",
 }
 METRICS = ("recall@1", "map@r")
 SELECTION = "selection_accuracy"
@@ -43,6 +52,11 @@ class StudyRow:
         """A metric of the test classes by seed; empty if the runs do not have it."""
         figures = {seed: run.metrics["test"] for seed, run in self.runs.items()}
         return {seed: values[metric] for seed, values in figures.items() if metric in values}
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the row shows targets alone."""
+        return bool(self.settings["dataset.grid"] == 1)
 
     @property
     def chance(self) -> float:
@@ -86,6 +100,11 @@ def study_rows(name: str, folder: Path) -> list[StudyRow]:
     return rows
 
 
+def reference_of(rows: Sequence[StudyRow]) -> StudyRow | None:
+    """The row of a table that shows the targets alone, if there is one."""
+    return next((row for row in rows if row.is_reference), None)
+
+
 def markdown_study(rows: Sequence[StudyRow], *, reference: StudyRow | None) -> str:
     """A Markdown table in per cent: mean ± 95 % interval over seeds, differences to the first row over paired seeds.
 
@@ -110,7 +129,7 @@ def _cells(row: StudyRow, first: StudyRow, reference: StudyRow | None) -> list[s
         ]
     cells.append("" if reference is None else f"{100 * _share(row, reference):.0f}")
     selected = row.values(SELECTION)
-    if not selected or row.settings["dataset.grid"] == 1:
+    if not selected or row.is_reference:
         return [*cells, "", "", ""]
     best = "" if math.isnan(row.best_selection) else f"{100 * row.best_selection:.0f}"
     return [*cells, percent(estimate(list(selected.values()))), f"{100 * row.chance:.0f}", best]

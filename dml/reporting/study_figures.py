@@ -27,7 +27,7 @@ from dml.functional.selection import share_on_tiles
 from dml.randomness import numpy_generator
 from dml.reporting.figures import hide_ticks, save_figure
 from dml.reporting.statistics import estimate
-from dml.reporting.study import MAIN, REFERENCE, SWEEPS, TABLES, StudyRow, markdown_study, study_rows
+from dml.reporting.study import MAIN, SWEEPS, TABLES, StudyRow, markdown_study, study_rows
 from dml.runs import load_model
 
 __all__ = ["draw_course", "draw_rows", "draw_sweeps", "draw_weights", "write_study"]
@@ -47,9 +47,9 @@ def write_study(folder: Path, output: Path) -> list[Path]:
     tables = {name: study_rows(name, folder) for name in TABLES}
     if not tables[MAIN]:
         raise FileNotFoundError(f"no run of the study is finished in {folder}: leave out run=false")
-    reference = next((row for row in tables[MAIN] if row.name == REFERENCE), None)
+    reference = reference_of(tables[MAIN])
     text = [
-        f"## {TABLES[name]}\n\n{markdown_study(rows, reference=reference)}"
+        f"## {TABLES[name]}\n\n{markdown_study(rows, reference=reference_of(rows) or reference)}"
         for name, rows in tables.items()
         if rows
     ]
@@ -75,12 +75,12 @@ def draw_rows(rows: Sequence[StudyRow]) -> Figure:
     for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
         for place, row in enumerate(rows):
             values = list(row.values(metric).values())
-            if not values or (metric != "map@r" and row.name == REFERENCE):
+            if not values or (metric != "map@r" and row.is_reference):
                 continue
             found = estimate(values)
             error = 0 if math.isnan(found.half_width) else 100 * found.half_width
             axes.barh(
-                place, 100 * found.mean, xerr=error, color=GREY if row.name == REFERENCE else BLUE, capsize=3
+                place, 100 * found.mean, xerr=error, color=GREY if row.is_reference else BLUE, capsize=3
             )
             if metric != "map@r" and not math.isnan(row.best_selection):
                 axes.plot(
@@ -103,10 +103,10 @@ def draw_course(rows: Sequence[StudyRow]) -> Figure:
     panels = figure.subplots(1, 2)
     for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
         for number, row in enumerate(rows):
-            if metric != "map@r" and row.name == REFERENCE:
+            if metric != "map@r" and row.is_reference:
                 continue
             steps, values = _course(row, f"val/{metric}")
-            style = {"color": GREY, "linestyle": "--"} if row.name == REFERENCE else {"color": f"C{number}"}
+            style = {"color": GREY, "linestyle": "--"} if row.is_reference else {"color": f"C{number}"}
             if values:
                 axes.plot(steps, values, label=row.name, marker=".", **style)
         _label(axes, "step", f"{title} of the validation classes, in %")
