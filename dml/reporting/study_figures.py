@@ -27,7 +27,7 @@ from dml.functional.selection import share_on_tiles
 from dml.randomness import numpy_generator
 from dml.reporting.figures import hide_ticks, save_figure
 from dml.reporting.statistics import estimate
-from dml.reporting.study import MAIN, SWEEPS, TABLES, StudyRow, markdown_study, study_rows
+from dml.reporting.study import MAIN, SWEEPS, TABLES, StudyRow, markdown_study, reference_of, study_rows
 from dml.runs import load_model
 
 __all__ = ["draw_course", "draw_rows", "draw_sweeps", "draw_weights", "write_study"]

@@ -126,5 +126,5 @@ def test_a_row_with_overrides_has_its_own_folder_name_and_command(tmp_path: Path
     assert job.folder == tmp_path / "gsp_pooling.sharpness_20_zero_shot.weight_0" / "seed3"
     assert job.overrides == ("experiment=emoji/gsp", "pooling.sharpness=20", "zero_shot.weight=0", "seed=3")
     check_jobs([job])
-    with pytest.raises(ValueError, match="not begun: gsp pooling.sharpness=20 zero_shot.weight=0"):
+    with pytest.raises(ValueError, match=r"not begun: gsp pooling\.sharpness=20 zero_shot\.weight=0"):
         report_table(small_table(groups=[[row]]), tmp_path, ["map@r"])
