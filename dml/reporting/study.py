@@ -79,11 +79,15 @@ class StudyRow:
 def study_jobs(folder: Path, *, limit: int | None = None) -> list[Job]:
     """The runs of all tables of the study, each once though it may stand in several.
 
+    Those of the main table come first, then of the others all rows of one seed after those of the seed before.
+
     Raises:
         ConfigError: a limit below 1.
     """
-    jobs = {job.folder: job for name in TABLES for job in plan_jobs(read_table(name), folder, limit=limit)}
-    return list(jobs.values())
+    by_table = {name: plan_jobs(read_table(name), folder, limit=limit) for name in TABLES}
+    main = by_table.pop(MAIN)
+    others = sorted((job for jobs in by_table.values() for job in jobs), key=lambda job: job.folder.name)
+    return list({job.folder: job for job in (*main, *others)}.values())
 
 
 def study_rows(name: str, folder: Path) -> list[StudyRow]:
