@@ -110,7 +110,7 @@ def draw_course(rows: Sequence[StudyRow]) -> Figure:
             if values:
                 axes.plot(steps, values, label=row.name, marker=".", **style)
         _label(axes, "step", f"{title} of the validation classes, in %")
-    panels[0].legend(fontsize=7, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize=8, frameon=False)
     return figure
 
 
@@ -137,7 +137,7 @@ def draw_sweeps(sweeps: Mapping[str, Sequence[StudyRow]], reference: StudyRow | 
 
 
 def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
-    """Test collages, and over them the weights of each row's model of its first seed, if its pooling has weights.
+    """Test collages, and over them the weights of each row's model of its first seed, if it can weigh unevenly.
 
     The target has a green frame; below each picture stands the share of the weights that lies on it.
     """
@@ -147,7 +147,10 @@ def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     pictures = torch.stack(
         [torch.from_numpy(records.image(int(row))).permute(2, 0, 1).contiguous() for row in chosen]
     )
-    columns = [(row.name, *drawn) for row in rows if (drawn := _weights(row, pictures, tiles)) is not None]
+    selective = [row for row in rows if not row.is_reference and row.best_selection != row.chance]
+    columns = [
+        (row.name, *drawn) for row in selective if (drawn := _weights(row, pictures, tiles)) is not None
+    ]
     figure = Figure((1.5 * (1 + len(columns)), 1.72 * len(chosen)), layout=ConstrainedLayoutEngine())
     grid = figure.subplots(len(chosen), 1 + len(columns), squeeze=False)
     for line, axes in enumerate(grid):
