@@ -110,7 +110,8 @@ def draw_course(rows: Sequence[StudyRow]) -> Figure:
             if values:
                 axes.plot(steps, values, label=row.name, marker=".", **style)
         _label(axes, "step", f"{title} of the validation classes, in %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize=8, frameon=False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
 
