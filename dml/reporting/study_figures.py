@@ -46,7 +46,10 @@ def write_study(folder: Path, output: Path) -> list[Path]:
     """
     tables = {name: study_rows(name, folder) for name in TABLES}
     if not tables[MAIN]:
-        raise FileNotFoundError(f"no run of the study is finished in {folder}: leave out run=false")
+        raise FileNotFoundError(
+            f"no run of the study is finished in {folder}: leave out run=false; of runs that failed, the .log beside "
+            "the folder of each says why"
+        )
     reference = next((row for row in tables[MAIN] if row.name == REFERENCE), None)
     text = [
         f"## {TABLES[name]}\n\n{markdown_study(rows, reference=reference)}"
