@@ -142,7 +142,8 @@ def draw_sweeps(sweeps: Mapping[str, Sequence[StudyRow]], reference: StudyRow | 
 def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     """Test collages, and over them the weights of each row's model of its first seed, if its pooling has weights.
 
-    The target has a green frame; below each picture stands the share of the weights that lies on it.
+    The target has a green frame; below each picture stands the share of the weights that lies on it. The reference is
+    left out: it was trained without background.
     """
     records = build_data(load_config(_first_folder(rows[0]) / "config.yaml")).test
     chosen = numpy_generator(seed, "attention").choice(len(records), min(count, len(records)), replace=False)
@@ -150,7 +151,10 @@ def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     pictures = torch.stack(
         [torch.from_numpy(records.image(int(row))).permute(2, 0, 1).contiguous() for row in chosen]
     )
-    columns = [(row.name, *drawn) for row in rows if (drawn := _weights(row, pictures, tiles)) is not None]
+    selecting = [row for row in rows if row.name != REFERENCE]
+    columns = [
+        (row.name, *drawn) for row in selecting if (drawn := _weights(row, pictures, tiles)) is not None
+    ]
     figure = Figure((1.5 * (1 + len(columns)), 1.72 * len(chosen)), layout=ConstrainedLayoutEngine())
     grid = figure.subplots(len(chosen), 1 + len(columns), squeeze=False)
     for line, axes in enumerate(grid):
