@@ -169,14 +169,31 @@ def register_schema() -> None:
 def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:
     """The configuration merged into the schema, which refuses what ``+key=value`` may have smuggled in.
 
+    Options that a pooling has got since a run was made are filled in by their defaults, with which it does what it did.
+
     Raises:
         ConfigError: a key or a type does not fit the schema.
     """
     try:
         plain = OmegaConf.to_container(typing.cast(DictConfig, cfg))  # a typed one would keep its extra keys
-        return typing.cast(TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), plain))
+        checked = OmegaConf.merge(OmegaConf.structured(TrainConfig), plain)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{origin} does not fit the schema: {str(error).splitlines()[0]}") from error
+    result = typing.cast(TrainConfig, checked)
+    if not OmegaConf.is_missing(checked, "pooling") and OmegaConf.is_dict(result.pooling):
+        _fill_defaults(result.pooling)
+    return result
+
+
+def _fill_defaults(node: DictConfig) -> None:
+    """Add the arguments with a plain default that a component has and its node lacks."""
+    try:
+        accepted = _parameters(hydra.utils.get_object(node["_target_"]))
+    except Exception:  # what is wrong with it is said when it is built
+        return
+    for name, parameter in accepted.items():
+        if name not in node and isinstance(parameter.default, (bool, int, float, str, types.NoneType)):
+            node[name] = parameter.default
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -1,11 +1,11 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from omegaconf import MISSING, OmegaConf
 
-from dml.config import ConfigError, TrainConfig, build, late_values, load_config, parse_arguments
+from dml.config import ConfigError, TrainConfig, build, late_values, load_config, parse_arguments, to_plain
 
 
 class Component:
@@ -140,3 +140,12 @@ def test_every_trunk_value_stands_in_yaml(compose_config) -> None:  # type: igno
     config: TrainConfig = compose_config()
     left_open = OmegaConf.missing_keys(config)
     assert left_open <= {"loss.num_classes", "loss.embedding_size"}
+
+
+def test_a_run_from_before_an_option_of_its_pooling_has_the_default(
+    compose_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    now = to_plain(compose_config())
+    before = {**now, "pooling": {k: v for k, v in now["pooling"].items() if k != "prototype_start"}}
+    OmegaConf.save(OmegaConf.create(before), tmp_path / "config.yaml")
+    assert to_plain(load_config(tmp_path / "config.yaml")) == now

@@ -30,7 +30,9 @@ def greedy_k_center(points: Tensor, count: int) -> Tensor:
     Source: Gonzalez 1985; with the first rows as the covered set in Gürbüz, Şener, Alatan, ICCV 2023.
     """
     _check_finite(points)
-    nearest = torch.cdist(points, points[:count]).amin(1)  # (n,)
+    # by differences: by products, as else for many points, a point is not at distance 0 from itself
+    distances = torch.cdist(points, points[:count], compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distances.amin(1)  # (n,)
     rows: list[int] = []
     while len(rows) < count and bool(nearest.amax() > 0):
         rows.append(int(nearest.argmax()))

@@ -46,7 +46,10 @@ def write_study(folder: Path, output: Path) -> list[Path]:
     """
     tables = {name: study_rows(name, folder) for name in TABLES}
     if not tables[MAIN]:
-        raise FileNotFoundError(f"no run of the study is finished in {folder}: leave out run=false")
+        raise FileNotFoundError(
+            f"no run of the study is finished in {folder}: leave out run=false; of runs that failed, the .log beside "
+            "the folder of each says why"
+        )
     reference = reference_of(tables[MAIN])
     text = [
         f"## {TABLES[name]}\n\n{markdown_study(rows, reference=reference_of(rows) or reference)}"
@@ -140,7 +143,8 @@ def draw_sweeps(sweeps: Mapping[str, Sequence[StudyRow]], reference: StudyRow | 
 def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     """Test collages, and over them the weights of each row's model of its first seed, if it can weigh unevenly.
 
-    The target has a green frame; below each picture stands the share of the weights that lies on it.
+    The target has a green frame; below each picture stands the share of the weights that lies on it. The reference is
+    left out: it was trained without background.
     """
     records = build_data(load_config(_first_folder(rows[0]) / "config.yaml")).test
     chosen = numpy_generator(seed, "attention").choice(len(records), min(count, len(records)), replace=False)

@@ -44,11 +44,13 @@ def prototype_use(attributes: Tensor) -> Tensor:
 def collapse_warnings(pooled: Pooled) -> dict[str, str]:
     """A sentence for each way in which the pooling has stopped to select, by the name of the statistic that says so.
 
-    Weights that are equal to the last bit are meant to be: average pooling, or a transport ratio of 1.
+    Weights that are equal to the last bit are meant to be: average pooling, or a transport ratio of 1. Without
+    attributes the pooling is not GSP, and equal weights need not be average pooling: balanced transport always has
+    them, and slots or channels may be weighed besides.
     """
     statistics, warnings = pooling_statistics(pooled), {}
     weights, attributes = pooled.weights, pooled.attributes
-    if weights is not None and bool(weights.amin() < weights.amax()):
+    if weights is not None and attributes is not None and bool(weights.amin() < weights.amax()):
         spread = statistics["weights/spread"].item()
         if spread < LEAST_SPREAD:
             warnings["weights/spread"] = (

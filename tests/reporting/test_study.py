@@ -11,7 +11,7 @@ from dml.config import TrainConfig
 from dml.reporting.reproduction import check_jobs, read_table
 from dml.reporting.results import Run, settings_of
 from dml.reporting.study import MAIN, SWEEPS, StudyRow, markdown_study, study_jobs, study_rows
-from dml.reporting.study_figures import write_study
+from dml.reporting.study_figures import draw_weights, write_study
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -83,12 +83,16 @@ def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: 
     rows = {
         "gap": ["collage/gap"],
         "gsp": ["collage/gsp"],
+        "distilled": ["collage/distilled"],
         "gsp_pooling.transport_ratio_0.3": ["collage/gsp", "pooling.transport_ratio=0.3"],
     }
     for name, (experiment, *more) in rows.items():
         cfg = compose_smoke(f"experiment={experiment}", *more, *small, "trainer.frozen_batchnorm=false")
         train(cfg, tmp_path / name / "seed0")
-    assert [found.name for found in study_rows(MAIN, tmp_path)] == ["gap", "gsp"]
+    found = study_rows(MAIN, tmp_path)
+    assert [row.name for row in found] == ["gap", "gsp", "distilled"]
+    drawn = draw_weights(found, count=2, seed=0).axes
+    assert [axes.get_title() for axes in drawn] == ["", "gap", "gsp", "", "", ""]  # two lines, no distilled
     figures = json.loads((tmp_path / "gap/seed0/metrics.json").read_text())["test"]
     assert figures["selection_accuracy"] == pytest.approx(0.25)
     written = write_study(tmp_path, tmp_path / "out")

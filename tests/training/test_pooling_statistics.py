@@ -51,9 +51,10 @@ def test_statistics_know_the_extremes() -> None:
 
 def test_weights_that_hardly_vary_are_called_average_pooling() -> None:
     for spread, warned in ((0.019, True), (0.021, False)):
-        weights = torch.tensor([[1 - spread, 1 + spread]] * 2) / 2
-        said = collapse_warnings(Pooled(VECTORS, None, weights))
+        weights, attributes = torch.tensor([[1 - spread, 1 + spread]] * 2) / 2, torch.full((2, 2), 0.5)
+        said = collapse_warnings(Pooled(VECTORS, attributes, weights))
         assert ("1.90% around uniform" in said.get("weights/spread", "")) == warned
+        assert collapse_warnings(Pooled(VECTORS, None, weights)) == {}  # not GSP
 
 
 def test_weights_that_are_uniform_by_design_are_no_collapse() -> None:
@@ -97,7 +98,9 @@ def test_a_run_is_not_warned_before_the_warm_up_has_ended(
     assert said.startswith("step 6:")
 
 
-@pytest.mark.parametrize("overrides", [["pooling=gap"], ["pooling.transport_ratio=1"], ["pooling=gsp"]])
+@pytest.mark.parametrize(
+    "overrides", [["pooling=gap"], ["pooling.transport_ratio=1"], ["pooling=gsp"], ["pooling=otp"]]
+)
 def test_a_run_that_does_what_it_was_asked_for_is_quiet(
     overrides: list[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
