@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,13 @@ class GeneralizedSumPooling(nn.Module):
                 generator=generator,
             )
         self.prototypes[: len(centres)].copy_(centres)
+        if len(centres) < len(self.prototypes):
+            warnings.warn(
+                f"{len(centres)} of {len(self.prototypes)} prototypes were placed among the {self.prototype_start} "
+                "features of the first batches, which hold too few different ones; the others keep their random start: "
+                "raise trainer.initialisation_batches, or lower pooling.num_prototypes",
+                stacklevel=2,
+            )
         return len(centres)
 
 

@@ -69,7 +69,9 @@ class StudyRow:
 
         At a transport ratio above chance, something else must be kept too.
         """
-        if "GlobalAverage" in self.settings["pooling._target_"]:
+        if self.settings["pooling._target_"].endswith(
+            (".GlobalAveragePooling", ".GlobalAverageAttributesPooling")
+        ):
             return self.chance
         if self.settings.get("pooling.learnable_ratio"):
             return math.nan
@@ -109,21 +111,27 @@ def reference_of(rows: Sequence[StudyRow]) -> StudyRow | None:
     return next((row for row in rows if row.is_reference), None)
 
 
-def markdown_study(rows: Sequence[StudyRow], *, reference: StudyRow | None) -> str:
-    """A Markdown table in per cent: mean ± 95 % interval over seeds, differences to the first row over paired seeds.
+def markdown_study(rows: Sequence[StudyRow], *, reference: StudyRow | None, swept: str | None = None) -> str:
+    """A Markdown table in per cent: mean ± 95 % interval over seeds; differences and shares over paired seeds.
 
-    reference: the targets alone; its map@r is what that of each row is a share of.
+    Differences are to the first row.
+
+    reference: the targets alone; each row has its share of their map@r.
+    swept: the setting that the rows differ in, which then names and orders them.
     """
-    header = ["setting", "seeds"]
+    header = [f"`{swept}`" if swept else "setting", "seeds"]
     header += [title for metric in METRICS for title in (metric, f"Δ {metric}")]
-    header += ["share of distilled map@r", "selection accuracy", "chance", "at best"]
+    header += ["of distilled map@r", "selection accuracy", "chance", "at best"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
-    lines += [_cells(row, rows[0], reference) for row in rows]
+    ordered = sorted(rows, key=lambda row: float(row.settings[swept])) if swept else rows
+    for row in ordered:
+        name = f"{row.settings[swept]:g}" if swept else f"`{row.name}`"
+        lines.append([name, *_cells(row, rows[0], reference)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cells(row: StudyRow, first: StudyRow, reference: StudyRow | None) -> list[str]:
-    cells = [f"`{row.name}`", str(len(row.runs))]
+    cells = [str(len(row.runs))]
     for metric in METRICS:
         values = row.values(metric)
         difference = None if row is first else paired_difference(values, first.values(metric))
@@ -131,7 +139,7 @@ def _cells(row: StudyRow, first: StudyRow, reference: StudyRow | None) -> list[s
             percent(estimate(list(values.values()))),
             percent(difference, signed=True) if difference else "",
         ]
-    cells.append("" if reference is None else f"{100 * _share(row, reference):.0f}")
+    cells.append("" if reference is None or row is reference else _share(row, reference))
     selected = row.values(SELECTION)
     if not selected or row.is_reference:
         return [*cells, "", "", ""]
@@ -139,6 +147,8 @@ def _cells(row: StudyRow, first: StudyRow, reference: StudyRow | None) -> list[s
     return [*cells, percent(estimate(list(selected.values()))), f"{100 * row.chance:.0f}", best]
 
 
-def _share(row: StudyRow, reference: StudyRow) -> float:
-    ours, theirs = (estimate(list(r.values("map@r").values())).mean for r in (row, reference))
-    return ours / theirs
+def _share(row: StudyRow, reference: StudyRow) -> str:
+    """map@r as a share of that of the reference, over the seeds of both."""
+    ours, theirs = row.values("map@r"), reference.values("map@r")
+    shares = [ours[seed] / theirs[seed] for seed in ours if seed in theirs]
+    return percent(estimate(shares)) if shares else ""

@@ -52,7 +52,8 @@ def write_study(folder: Path, output: Path) -> list[Path]:
         )
     reference = reference_of(tables[MAIN])
     text = [
-        f"## {TABLES[name]}\n\n{markdown_study(rows, reference=reference_of(rows) or reference)}"
+        f"## {TABLES[name]}\n\n"
+        + markdown_study(rows, reference=reference_of(rows) or reference, swept=SWEEPS.get(name))
         for name, rows in tables.items()
         if rows
     ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dml.attention import NoGridError, NoWeightsError, attention_maps, attention_picture
 from dml.model import EmbeddingModel
+from dml.modes import evaluation_mode
+from dml.training.pooling_statistics import prototype_use
 
 __all__ = ["HistoryLogger", "Logger", "ProgressLogger", "StepLogger", "TensorBoardLogger", "read_steps"]
 
@@ -146,6 +149,7 @@ class TensorBoardLogger:
     def validated(self, step: int, model: EmbeddingModel) -> None:
         if self._images is None:
             return
+        self._write_prototype_use(step, model, self._images)
         try:
             maps = attention_maps(model, self._images, strongest=STRONGEST)
         except (NoWeightsError, NoGridError):  # most poolings are not there to be looked at
@@ -156,6 +160,26 @@ class TensorBoardLogger:
 
     def close(self) -> None:
         self._writer.close()
+
+    def _write_prototype_use(self, step: int, model: EmbeddingModel, images: Tensor) -> None:
+        """A bar for each prototype, by its number: its share of the attributes of the images."""
+        with torch.no_grad(), evaluation_mode(model):
+            attributes = model(images.to(model.projection.weight.device)).attributes
+        if attributes is None:
+            return
+        use = prototype_use(attributes).cpu()
+        count = len(use)
+        self._writer.add_histogram_raw(
+            "prototypes/use",
+            min=0,
+            max=count,
+            num=count,
+            sum=1.0,
+            sum_squares=use.square().sum().item(),
+            bucket_limits=list(range(1, count + 1)),
+            bucket_counts=use.tolist(),
+            global_step=step,
+        )
 
     def _write(self, step: int, prefix: str, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():

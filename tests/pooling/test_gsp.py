@@ -155,7 +155,8 @@ def test_with_fewer_distinct_features_than_prototypes_the_rest_keep_their_random
     layer = make()
     start = layer.prototypes.detach().clone()
     features = (torch.eye(6)[:2] * 0.5).repeat(1, 5, 1)
-    assert layer.initialise_prototypes(features, generator=seeded()) == 2
+    with pytest.warns(UserWarning, match="2 of 4 prototypes were placed among the local features"):
+        assert layer.initialise_prototypes(features, generator=seeded()) == 2
     assert torch.equal(layer.prototypes[2:], start[2:])
     assert torch.equal(layer.prototypes[:2].sum(0), features[0, :2].sum(0))
 

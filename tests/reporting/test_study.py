@@ -105,11 +105,7 @@ def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: 
     ]
     assert all(path.stat().st_size > 10_000 for path in written[1:])
     text = written[0].read_text()
-    assert (
-        "| `gap` | 1 |" in text
-        and "`gsp pooling.transport_ratio=0.3`" in text
-        and "25.00 | 25 | 25 |" in text
-    )
+    assert "| `gap` | 1 |" in text and "| 0.3 | 1 |" in text and "25.00 | 25 | 25 |" in text
 
 
 def test_a_study_without_a_finished_run_says_so(tmp_path: Path) -> None:
