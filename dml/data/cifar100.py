@@ -41,7 +41,8 @@ def read_cifar100(root: str | Path) -> Cifar100:
     except RuntimeError as error:
         raise FileNotFoundError(
             f"{root} does not hold the files of CIFAR-100 (cifar-100-python/train, test and meta), or they are "
-            f"damaged: fetch them by torchvision.datasets.CIFAR100({str(root)!r}, download=True)"
+            f"damaged: fetch them by torchvision.datasets.CIFAR100({str(root)!r}, download=True); "
+            "dataset=collage_cifar100 looks for them in data/cifar100"
         ) from error
     folder = Path(root) / CIFAR100.base_folder
     coarse = np.concatenate([_load(folder / name)["coarse_labels"] for name in ("train", "test")]).astype(

@@ -48,7 +48,7 @@ class CollageImages:
         tiles: what the collages are made of.
         grid: g ≥ 1; 1 shows the target alone (the distilled companion).
         targets_per_image: k, from 1 to g².
-        tile_size: pixels of a side of a tile.
+        size: pixels of a side of the collage, a multiple of g.
         crop: smallest share of a tile's area that a drawn one shows, in (0, 1].
         seed: of the pictures that are always the same.
 
@@ -57,17 +57,11 @@ class CollageImages:
     """
 
     def __init__(
-        self, tiles: Tiles, *, grid: int, targets_per_image: int, tile_size: int, crop: float, seed: int
+        self, tiles: Tiles, *, grid: int, targets_per_image: int, size: int, crop: float, seed: int
     ) -> None:
-        _check(grid, targets_per_image, tile_size, crop)
-        self.grid, self._count, self._size, self._crop, self._seed = (
-            grid,
-            targets_per_image,
-            tile_size,
-            crop,
-            seed,
-        )
-        self._tiles = tiles
+        _check(grid, targets_per_image, size, crop)
+        self.grid, self._count, self._tile_size = grid, targets_per_image, size // grid
+        self._tiles, self._crop, self._seed = tiles, crop, seed
         order = np.argsort(tiles.labels, kind="stable")
         self._images_of = np.split(order, np.flatnonzero(np.diff(tiles.labels[order])) + 1)
 
@@ -97,7 +91,7 @@ class CollageImages:
     def _compose(
         self, row: int, places: NDArray[np.int64], generator: np.random.Generator, *, crop: float
     ) -> NDArray[np.uint8]:
-        size, tiles = self._size, self._tiles
+        size, tiles = self._tile_size, self._tiles
         picked = generator.integers(len(tiles.backgrounds), size=self.grid**2)
         pictures = [tiles.backgrounds[i] for i in picked]
         for place, target in zip(places, self._targets(row, generator), strict=True):
@@ -122,7 +116,7 @@ def collage_dataset(
     base: str,
     grid: int,
     targets_per_image: int,
-    tile_size: int,
+    size: int,
     crop: float,
     seed: int,
     target_groups: list[str],
@@ -137,7 +131,7 @@ def collage_dataset(
     Args:
         root: the folder of the base, ``data/emoji`` or the one that holds ``cifar-100-python``.
         target_groups, background_groups: Unicode groups, or super-classes.
-        grid, targets_per_image, tile_size, crop, seed: see CollageImages.
+        grid, targets_per_image, size, crop, seed: see CollageImages.
 
     Raises:
         FileNotFoundError: the base is not there.
@@ -148,7 +142,7 @@ def collage_dataset(
         raise ValueError(f"dataset.base={base}; accepted: {', '.join(BASES)}")
     read = _emoji_tiles if base == "emoji" else _cifar100_tiles
     halves = read(root, target_groups, background_groups)
-    options = {"grid": grid, "targets_per_image": targets_per_image, "tile_size": tile_size, "crop": crop}
+    options = {"grid": grid, "targets_per_image": targets_per_image, "size": size, "crop": crop}
     return TrainTest(
         *(
             _records(tiles, CollageImages(tiles, **options, seed=seed))  # type: ignore[arg-type]
@@ -227,15 +221,18 @@ def _tile(
     return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def _check(grid: int, targets_per_image: int, tile_size: int, crop: float) -> None:
+def _check(grid: int, targets_per_image: int, size: int, crop: float) -> None:
     if grid < 1:
         raise ValueError(f"dataset.grid={grid}: give 1 or more; 1 shows the target alone, published with 2")
     if not 1 <= targets_per_image <= grid**2:
         raise ValueError(
             f"dataset.targets_per_image={targets_per_image}: a grid of {grid} × {grid} has room for 1 to {grid**2}"
         )
-    if tile_size < 1:
-        raise ValueError(f"dataset.tile_size={tile_size}: give 1 pixel or more; published with 32")
+    if size < 1 or size % grid:
+        raise ValueError(
+            f"dataset.size={size}: a collage of {grid} × {grid} tiles needs a multiple of {grid}: give another "
+            "transform.size; tiles are published with 32 pixels"
+        )
     if not 0 < crop <= 1:
         raise ValueError(f"dataset.crop={crop}: the share of a tile that is shown lies in (0, 1]")
 

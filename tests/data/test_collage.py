@@ -29,7 +29,7 @@ def plain_tiles() -> Tiles:
 
 
 def collages(**changes: Any) -> CollageImages:
-    options = {"grid": 2, "targets_per_image": 1, "tile_size": 4, "crop": 1.0, "seed": 0}
+    options = {"grid": 2, "targets_per_image": 1, "size": 4 * changes.get("grid", 2), "crop": 1.0, "seed": 0}
     return CollageImages(plain_tiles(), **{**options, **changes})
 
 
@@ -38,7 +38,7 @@ def emoji(**changes: Any) -> Any:
         "base": "emoji",
         "grid": 2,
         "targets_per_image": 1,
-        "tile_size": 32,
+        "size": 64,
         "crop": 0.5,
         "seed": 0,
         "target_groups": TARGETS,
@@ -127,7 +127,7 @@ def test_cifar100_splits_each_superclass_by_its_classes(
         base="cifar100",
         grid=2,
         targets_per_image=1,
-        tile_size=32,
+        size=64,
         crop=1.0,
         seed=0,
         target_groups=[f"super{i:02}" for i in range(16)],
@@ -144,7 +144,11 @@ def test_cifar100_splits_each_superclass_by_its_classes(
         ({"base": "mnist"}, "dataset.base=mnist; accepted: emoji, cifar100"),
         ({"grid": 0}, "dataset.grid=0"),
         ({"targets_per_image": 5}, "dataset.targets_per_image=5: a grid of 2 × 2 has room for 1 to 4"),
-        ({"tile_size": 0}, "dataset.tile_size=0"),
+        ({"size": 0}, "dataset.size=0: a collage of 2 × 2 tiles needs a multiple of 2"),
+        (
+            {"grid": 3},
+            "dataset.size=64: a collage of 3 × 3 tiles needs a multiple of 3: give another transform.size",
+        ),
         ({"crop": 0.0}, r"dataset.crop=0.0.*\(0, 1\]"),
         ({"target_groups": []}, "dataset.target_groups is empty"),
         ({"background_groups": ["Trees"]}, "'Trees', which is no group; accepted: Activities"),
