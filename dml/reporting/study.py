@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 MAIN = "collage"
-SWEEPS = {"collage_ratio": "pooling.transport_ratio", "collage_sharpness": "pooling.sharpness"}
+SWEEPS = {"collage_sharpness": "pooling.sharpness", "collage_ratio": "pooling.transport_ratio"}
 TABLES = {
     MAIN: "Poolings",
-    "collage_ratio": "Along the transport ratio",
     "collage_sharpness": "Along the sharpness",
+    "collage_ratio": "Along the transport ratio",
     "collage_ablation": "One thing changed at a time",
     "collage_length": "Three times as long",
 }

@@ -36,7 +36,7 @@ def test_every_table_names_experiments_that_exist_once_each() -> None:
         rows = [row for group in table.groups for row in group]
         assert len(set(rows)) == len(rows) > 1 and all(len(group) > 1 for group in table.groups)
         assert all((ROOT / "configs" / "experiment" / f"{row.split()[0]}.yaml").is_file() for row in rows)
-        assert (table.folds == 4) == ("mlrc" in name) and len(set(table.seeds)) == len(table.seeds) > 1
+        assert (table.folds == 4) == ("mlrc" in name) and len(set(table.seeds)) == len(table.seeds) > 0
 
 
 def test_a_table_needs_each_row_seed_and_fold_once(tmp_path: Path) -> None:
