@@ -106,6 +106,7 @@ def test_every_protocol_keeps_the_test_classes_apart(name: str, compose_config: 
 )
 @pytest.mark.parametrize("pooling", ["gap", "gsp"])
 @pytest.mark.filterwarnings("ignore:.*nearly collapsed")  # random weights under frozen BatchNorm
+@pytest.mark.filterwarnings("ignore:.*prototypes were placed")  # images of one location each
 def test_every_backbone_trains_with_every_pooling(
     overrides: list[str], pooling: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Collages: what lies where, what is drawn anew, and what is disjoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dml.config import TrainConfig, build
 from dml.data import ClassBalancedSampler, collage_dataset, training_batches
 from dml.data.collage import CollageImages, Tiles
 from dml.data.emoji import read_emoji
@@ -14,6 +16,7 @@ from dml.data.transforms import TrainingTransform
 from dml.randomness import numpy_generator
 from tests.data.test_cifar100 import write_official_format
 
+Compose = Callable[..., TrainConfig]
 EMOJI = Path(__file__).parents[2] / "data" / "emoji"
 TARGETS, BACKGROUNDS = ["Animals & Nature", "Food & Drink"], ["Symbols"]
 
@@ -119,23 +122,24 @@ def test_a_batch_holds_a_new_collage_of_an_image_at_each_step_and_depends_on_see
 
 
 def test_cifar100_splits_each_superclass_by_its_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compose_config: Compose
 ) -> None:
-    write_official_format(tmp_path, monkeypatch)
-    train, test = collage_dataset(
-        str(tmp_path),
-        base="cifar100",
-        grid=2,
-        targets_per_image=1,
-        size=64,
-        crop=1.0,
-        seed=0,
-        target_groups=[f"super{i:02}" for i in range(16)],
-        background_groups=[f"super{i:02}" for i in range(16, 20)],
-    )
-    assert train.class_names == test.class_names == tuple(f"super{i:02}" for i in range(16))
+    write_official_format(tmp_path / "cifar100", monkeypatch)
+    train, test = build(compose_config("dataset=collage_cifar100", f"paths.data={tmp_path}").dataset)
+    assert train.class_names == test.class_names and len(train.class_names) == 16
     assert (len(train), len(test)) == (16 * 3 * 3, 16 * 2 * 3)  # 28,800 and 19,200 of the real 600 a class
     assert len(train.images._tiles.backgrounds) == 4 * 3 * 3
+    assert train.image(0).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(("name", "size"), [("collage", 64), ("distilled", 32)])
+def test_the_words_of_the_command_line_read_into_pictures_of_the_size_that_the_model_sees(
+    name: str, size: int, compose_config: Compose
+) -> None:
+    cfg = compose_config(f"dataset={name}")
+    train, test = build(cfg.dataset)
+    assert cfg.transform.size == size and test.image(0).shape == (size, size, 3)
+    assert (train.num_classes, len(train), test.num_classes, len(test)) == (300, 2302, 287, 2204)
 
 
 @pytest.mark.parametrize(

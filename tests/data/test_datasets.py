@@ -9,6 +9,8 @@ from dml.config import TrainConfig, build
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs" / "dataset").glob("*.yaml"))
+COLLAGES = {"collage", "collage_cifar100", "distilled"}  # see test_collage.py
+PHOTOGRAPHS = [name for name in NAMES if name not in {"emoji", *COLLAGES}]
 SMALL = ["dataset.train={classes: 2, images: 5}", "dataset.test={classes: 2, images: 6}"]
 
 
@@ -29,10 +31,10 @@ def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) 
 
 
 def test_the_data_sets_are_found() -> None:
-    assert {"emoji", "cub", "cars", "sop", "inshop", "folder", "table"} <= set(NAMES)
+    assert {"emoji", "cub", "cars", "sop", "inshop", "folder", "table", *COLLAGES} <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["emoji", *PHOTOGRAPHS])
 def test_every_data_set_reads_into_halves_of_different_classes(
     name: str,
     compose_config: Callable[..., TrainConfig],
@@ -54,7 +56,7 @@ def test_a_data_set_of_photographs_brings_their_transform_unless_another_is_chos
     assert compose_config().transform.train._target_ == "dml.data.TrainingTransform"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "emoji"])
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_the_cache_is_switched_on_by_one_word(
     name: str,
     compose_config: Callable[..., TrainConfig],

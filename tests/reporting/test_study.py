@@ -72,10 +72,16 @@ def test_the_table_has_differences_over_paired_seeds_and_shares_of_the_reference
     lines = markdown_study([first, other, alone], reference=alone).splitlines()
     assert lines[0].startswith("| setting | seeds | recall@1 | Δ recall@1 | map@r |")
     assert "| `gsp` | 3 | 70.00 ± 49.68 | +30.00 ± 0.00 |" in lines[3]
-    assert lines[3].endswith(
-        "| 70 | 14.00 ± 9.94 | 25 | 50 |"
-    )  # 0.35 of 0.5; a fifth of 0.7; chance; 0.25 / 0.5
-    assert lines[4].endswith("| 100 |  |  |  |")
+    # seed 0: 0.25 of 0.5; a fifth of 0.7; chance; 0.25 / 0.5
+    assert lines[3].endswith("| 50.00 | 14.00 ± 9.94 | 25 | 50 |")
+    assert lines[4].endswith("|  |  |  |  |")
+
+
+def test_rows_of_a_sweep_are_named_and_ordered_by_its_value(compose_smoke: Compose) -> None:
+    rows = [row(compose_smoke, "x", {0: f}, f"pooling.sharpness={s}") for s, f in ((50, 0.5), (5, 0.4))]
+    lines = markdown_study(rows, reference=None, swept="pooling.sharpness").splitlines()
+    assert lines[0].startswith("| `pooling.sharpness` | seeds |")
+    assert lines[2].startswith("| 5 | 1 | 40.00 | -10.00 |") and lines[3].startswith("| 50 | 1 | 50.00 |  |")
 
 
 def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: Compose) -> None:
@@ -92,7 +98,12 @@ def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: 
     found = study_rows(MAIN, tmp_path)
     assert [row.name for row in found] == ["gap", "gsp", "distilled"]
     drawn = draw_weights(found, count=2, seed=0).axes
-    assert [axes.get_title() for axes in drawn] == ["", "gap", "gsp", "", "", ""]  # two lines, no distilled
+    assert [axes.get_title() for axes in drawn] == [
+        "",
+        "gsp",
+        "",
+        "",
+    ]  # two lines; equal weights are not drawn
     figures = json.loads((tmp_path / "gap/seed0/metrics.json").read_text())["test"]
     assert figures["selection_accuracy"] == pytest.approx(0.25)
     written = write_study(tmp_path, tmp_path / "out")
