@@ -45,6 +45,7 @@ from dml.training import (
     TensorBoardLogger,
     Trainer,
     Validation,
+    batchnorm_layers,
     freeze_batchnorm,
     parameter_groups,
 )
@@ -61,7 +62,6 @@ __all__ = [
 ]
 
 
-BATCHNORM = torch.nn.modules.batchnorm._BatchNorm
 WATCHED = 6  # images in which TensorBoard shows what the pooling looks at
 NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when its weights come from a run
 
@@ -321,7 +321,7 @@ def _check_shares(cfg: TrainConfig, model: EmbeddingModel, batch_size: int) -> N
             f"{batch_size}, or raise the batch in sampler"
         )
     cut = world_size() > 1 or cfg.trainer.micro_batch is not None
-    if cut and not cfg.trainer.frozen_batchnorm and any(isinstance(m, BATCHNORM) for m in model.modules()):
+    if cut and not cfg.trainer.frozen_batchnorm and any(batchnorm_layers(model)):
         raise ConfigError(
             "trainer.frozen_batchnorm=false: BatchNorm would take its statistics from parts of the batch, so the "
             "gradient would no longer be that of the batch; freeze it, or train in one process without "

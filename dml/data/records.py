@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -60,6 +60,11 @@ class Records:
             self.image(index) if draw is None else draw(int(self.rows[index]), generator)
         )
         return drawn
+
+    def target_tiles(self, indices: Iterable[int]) -> NDArray[np.bool_] | None:
+        """Where the targets lie in images, (n, g, g); None from a store that does not know."""
+        known = getattr(self.images, "target_tiles", None)
+        return None if known is None else np.stack([known(int(self.rows[index])) for index in indices])
 
     def select_classes(self, names: Sequence[str]) -> Records:
         """The subset of these classes, in the order of this set, with labels counted anew from 0."""

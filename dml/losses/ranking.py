@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-__all__ = ["mean_by_query", "positives_and_rivals"]
+__all__ = ["RankedPairs", "mean_by_query", "ranked_pairs"]
 
 
-def positives_and_rivals(labels: Tensor, ref_labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Which references are of the class of each query, and which are ranked for it, both (B, R) bool.
+class RankedPairs(NamedTuple):
+    """Every query with each of its positives, P pairs, in the ranking of its references.
 
-    Without ``ref_labels`` the batch is its own set of references, and a query is none for itself.
+    similarity: (B, R) of each query and reference.
+    queries, positives: (P,) int64, row and column of each pair.
+    is_positive, is_ranked: (B, R) bool, the references of a query's class, and all that are ranked for it.
     """
-    positive = labels.unsqueeze(1) == (labels if ref_labels is None else ref_labels)
-    ranked = torch.ones_like(positive)
+
+    similarity: Tensor
+    queries: Tensor
+    positives: Tensor
+    is_positive: Tensor
+    is_ranked: Tensor
+
+
+def ranked_pairs(
+    vectors: Tensor, labels: Tensor, ref_emb: Tensor | None, ref_labels: Tensor | None
+) -> RankedPairs:
+    """The pairs of a batch (B, D) with references (R, D).
+
+    Without references the batch is its own set of them, and a query is none for itself.
+    """
+    is_positive = labels.unsqueeze(1) == (labels if ref_labels is None else ref_labels)
+    is_ranked = torch.ones_like(is_positive)
     if ref_labels is None:
-        ranked.fill_diagonal_(False)
-    return positive & ranked, ranked
+        is_ranked.fill_diagonal_(False)
+    is_positive = is_positive & is_ranked
+    queries, positives = torch.where(is_positive)
+    similarity = vectors @ (vectors if ref_emb is None else ref_emb).T
+    return RankedPairs(similarity, queries, positives, is_positive, is_ranked)
 
 
 def mean_by_query(values: Tensor, queries: Tensor) -> Tensor:

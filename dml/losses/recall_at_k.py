@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dml.functional.soft_rank import soft_ranks
-from dml.losses.ranking import mean_by_query, positives_and_rivals
+from dml.losses.ranking import mean_by_query, ranked_pairs
 
 __all__ = ["RecallAtKLoss"]
 
@@ -60,12 +60,16 @@ class RecallAtKLoss(nn.Module):
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
     ) -> Tensor:
-        positive, rivals = positives_and_rivals(labels, ref_labels)
-        queries, items = torch.where(positive)
-        if not len(queries):
+        pairs = ranked_pairs(vectors, labels, ref_emb, ref_labels)
+        if not len(pairs.queries):
             return 0 * vectors.sum()
-        similarity = vectors @ (vectors if ref_emb is None else ref_emb).T
-        rank = soft_ranks(similarity, queries, items, among=rivals, temperature=self.similarity_temperature)
+        rank = soft_ranks(
+            pairs.similarity,
+            pairs.queries,
+            pairs.positives,
+            among=pairs.is_ranked,
+            temperature=self.similarity_temperature,
+        )
         k = torch.tensor(self.ranks, device=rank.device)
         found = torch.sigmoid((k - rank.unsqueeze(1)) / self.rank_temperature).mean(dim=1)
-        return 1 - mean_by_query(found, queries)
+        return 1 - mean_by_query(found, pairs.queries)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from dml.functional.soft_rank import soft_ranks
-from dml.losses.ranking import mean_by_query, positives_and_rivals
+from dml.losses.ranking import mean_by_query, ranked_pairs
 
 __all__ = ["SmoothAPLoss"]
 
@@ -49,13 +48,13 @@ class SmoothAPLoss(nn.Module):
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
     ) -> Tensor:
-        positive, rivals = positives_and_rivals(labels, ref_labels)
-        queries, items = torch.where(positive)
+        similarity, queries, positives, is_positive, is_ranked = ranked_pairs(
+            vectors, labels, ref_emb, ref_labels
+        )
         if not len(queries):
             return 0 * vectors.sum()
-        similarity = vectors @ (vectors if ref_emb is None else ref_emb).T
         among_positives, among_all = (
-            soft_ranks(similarity, queries, items, among=among, temperature=self.temperature)
-            for among in (positive, rivals)
+            soft_ranks(similarity, queries, positives, among=among, temperature=self.temperature)
+            for among in (is_positive, is_ranked)
         )
         return 1 - mean_by_query(among_positives / among_all, queries)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dml.functional.selection import share_on_tiles
@@ -14,7 +16,7 @@ from dml.types import Batch, Pooled
 
 __all__ = ["Embeddings", "embed"]
 
-TargetTiles = Callable[[Tensor], Tensor]
+TargetTiles = Callable[[Iterable[int]], NDArray[np.bool_] | None]
 
 
 class Embeddings(NamedTuple):
@@ -38,7 +40,7 @@ def embed(
 ) -> Embeddings:
     """Embed batches in evaluation mode, without augmentation or gradient; the mode of the model is restored.
 
-    target_tiles: indices (B,) -> (B, g, g) bool, where the targets lie in images of which that is known.
+    target_tiles: indices of images -> (B, g, g) bool, where the targets lie in them; None where that is not known.
     """
     vectors, labels, on_target = [], [], []
     with evaluation_mode(model):
@@ -46,6 +48,7 @@ def embed(
             pooled: Pooled = model(batch.images.to(device, non_blocking=True))
             vectors.append(pooled.vectors.float().cpu())
             labels.append(batch.labels)
-            if target_tiles is not None and pooled.weights is not None:
-                on_target.append(share_on_tiles(pooled.weights.float().cpu(), target_tiles(batch.indices)))
+            tiles = None if target_tiles is None else target_tiles(batch.indices.tolist())
+            if tiles is not None and pooled.weights is not None:
+                on_target.append(share_on_tiles(pooled.weights.float().cpu(), torch.from_numpy(tiles)))
     return Embeddings(torch.cat(vectors), torch.cat(labels), torch.cat(on_target) if on_target else None)

@@ -49,7 +49,7 @@ class Evaluator:
 
     def __call__(self, model: nn.Module, records: Records) -> Evaluation:
         """Measure a set: every process embeds its share, the main one measures all, all get both."""
-        own = embed(model, self._batches(records), device=self._device, target_tiles=_target_tiles(records))
+        own = embed(model, self._batches(records), device=self._device, target_tiles=records.target_tiles)
         sizes = gather_numbers(len(own.labels))[:, 0].tolist()
         embeddings = Embeddings(*(None if rows is None else gather_rows(rows, sizes) for rows in own))  # type: ignore[arg-type]
         metrics = None
@@ -89,14 +89,6 @@ def _query_and_gallery(embeddings: Embeddings, records: Records) -> tuple[Tensor
         return parts
     query = torch.from_numpy(records.is_query)
     return tuple(part[rows] for rows in (query, ~query) for part in parts)
-
-
-def _target_tiles(records: Records) -> Callable[[Tensor], Tensor] | None:
-    """Where the targets lie in the images of a set, if its store knows."""
-    known = getattr(records.images, "target_tiles", None)
-    if known is None:
-        return None
-    return lambda indices: torch.from_numpy(np.stack([known(int(records.rows[i])) for i in indices]))
 
 
 def _any_positive(records: Records) -> bool:

@@ -12,7 +12,14 @@ from dml.training.loggers import (
     TensorBoardLogger,
     read_steps,
 )
-from dml.training.optimization import constant, freeze_batchnorm, one_cycle, parameter_groups, plateau
+from dml.training.optimization import (
+    batchnorm_layers,
+    constant,
+    freeze_batchnorm,
+    one_cycle,
+    parameter_groups,
+    plateau,
+)
 from dml.training.trainer import NonFiniteLossError, Trainer, Validation
 
 __all__ = [
@@ -27,6 +34,7 @@ __all__ = [
     "TensorBoardLogger",
     "Trainer",
     "Validation",
+    "batchnorm_layers",
     "constant",
     "freeze_batchnorm",
     "load_best_on_test",

@@ -14,6 +14,7 @@ from dml.losses import Objective
 from dml.model import EmbeddingModel
 
 __all__ = [
+    "batchnorm_layers",
     "constant",
     "freeze_batchnorm",
     "one_cycle",
@@ -55,17 +56,18 @@ def freeze_batchnorm(backbone: nn.Module) -> None:
 
     To be repeated after each ``model.train()``, which would set the layers back to batch statistics.
     """
-    for layer in _batchnorm_layers(backbone):
+    for layer in batchnorm_layers(backbone):
         layer.eval().requires_grad_(False)
 
 
 def use_batch_statistics(model: nn.Module) -> None:
     """Let every BatchNorm layer normalise by the batch, and change its running statistics, as in training."""
-    for layer in _batchnorm_layers(model):
+    for layer in batchnorm_layers(model):
         layer.train()
 
 
-def _batchnorm_layers(module: nn.Module) -> Iterator[nn.Module]:
+def batchnorm_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Every BatchNorm layer, of any dimension."""
     return (layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
 
 

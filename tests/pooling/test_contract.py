@@ -188,3 +188,23 @@ def test_a_state_dict_makes_another_pooling_the_same(name: str) -> None:
         one is None or torch.equal(one, two)
         for one, two in zip(other(features), pooling(features), strict=True)
     )
+
+
+@every_pooling
+@pytest.mark.parametrize("shape", [(2, CHANNELS - 1, 3, 3), (2, 9, CHANNELS + 1), (2, CHANNELS)])
+def test_features_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"features have shape .*Build the pooling with in_channels"):
+        make(name)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(CONFIGS) if "num_prototypes" in CONFIGS[name]["pooling"]]
+)
+def test_prototypes_start_only_among_features_that_fit_and_are_finite(name: str) -> None:
+    start = make(name).initialise_prototypes
+    for features, message in (
+        (torch.zeros(2, CHANNELS - 1, 3, 3), "features have shape"),
+        (torch.full((1, CHANNELS, 2, 2), torch.nan), "not finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            start(features, generator=torch.Generator().manual_seed(0))

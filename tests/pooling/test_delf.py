@@ -69,8 +69,3 @@ def test_gradients_are_exact_in_float64() -> None:
 def test_a_width_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"pooling.hidden_channels=0: give a whole number of 1 or more"):
         make(0)
-
-
-def test_features_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="features have shape"):
-        make()(torch.zeros(2, 5, 7, 7))

@@ -254,11 +254,6 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
         make(**changes)
 
 
-def test_features_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"features have shape .*Build the pooling with in_channels"):
-        make()(torch.zeros(2, 5, 7, 7))
-
-
 @pytest.mark.parametrize("changes", [{}, {"learnable_ratio": True}])
 def test_the_plan_is_the_one_that_the_layer_pools_by(changes: dict[str, Any]) -> None:
     layer, features = make(**changes), normal(2, 6, 3, 5)

@@ -1,6 +1,5 @@
 from typing import Any
 
-import pytest
 import torch
 
 from dml.pooling import GeneralizedSumMaxPooling, GeneralizedSumPooling, GlobalAverageMaxPooling
@@ -34,8 +33,3 @@ def test_a_ratio_of_one_is_average_plus_maximum() -> None:
 def test_it_pools_before_the_linear_map_and_names_its_prototypes_as_gsp_does() -> None:
     assert not GeneralizedSumMaxPooling.pools_embedded and GeneralizedSumMaxPooling.has_attributes
     assert [name for name, _ in GeneralizedSumMaxPooling(6, **SETTINGS).named_parameters()] == ["prototypes"]
-
-
-def test_features_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="features have shape"):
-        GeneralizedSumMaxPooling(6, **SETTINGS)(torch.zeros(2, 5, 7, 7))

@@ -65,8 +65,3 @@ def test_a_map_without_any_response_gives_zeros_and_uniform_weights() -> None:
     pooled = NormAttentionPooling(6, smoothing=False)(torch.zeros(2, 6, 3, 4))
     assert not pooled.vectors.any()
     torch.testing.assert_close(pooled.weights, torch.full((2, 12), 1 / 12))
-
-
-def test_features_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="features have shape"):
-        NormAttentionPooling(3, smoothing=True)(torch.zeros(2, 4, 5, 5))

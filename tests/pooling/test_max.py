@@ -31,8 +31,3 @@ def test_of_equal_responses_the_first_counts_in_weights_and_gradient() -> None:
 def test_gradients_are_exact_in_float64() -> None:
     features = normal(2, 5, 3).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: GlobalMaxPooling(3)(x).vectors, features)
-
-
-def test_features_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="features have shape"):
-        GlobalMaxPooling(3)(torch.zeros(2, 4, 5, 5))

@@ -144,14 +144,3 @@ def test_features_that_all_coincide_start_it_with_finite_numbers() -> None:
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**changes)
-
-
-def test_features_that_do_not_fit_are_refused_also_for_the_start() -> None:
-    for use in (make(), lambda x: make().initialise_prototypes(x, generator=seeded())):
-        with pytest.raises(ValueError, match="features have shape"):
-            use(torch.zeros(2, 5, 7, 7))
-
-
-def test_features_that_are_not_finite_cannot_initialise_prototypes() -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        make().initialise_prototypes(torch.full((1, 6, 2, 2), torch.nan), generator=seeded())

@@ -107,8 +107,3 @@ def test_gradients_are_exact_in_float64() -> None:
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**changes)
-
-
-def test_features_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="features have shape"):
-        make()(torch.zeros(2, 5, 7, 7))

@@ -92,8 +92,3 @@ def test_gradients_are_exact_in_float64() -> None:
 def test_settings_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"pooling.{name}=0: give a whole number of 1 or more"):
         make(**{name: 0})
-
-
-def test_features_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="features have shape"):
-        make()(torch.zeros(2, 5, 7, 7))
