@@ -8,7 +8,7 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch: tests run two at a time, each on a core of its own
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from dml.config import TrainConfig, register_schema
 from dml.training import Trainer
 from tests.noise import assemble
+from tests.pretend_device import pretend_gpus
 from train import train
 
 ROOT = Path(__file__).parent.parent
@@ -53,3 +54,10 @@ def smoke_run(compose_smoke: Callable[..., TrainConfig], tmp_path_factory: pytes
 def assemble_fixture() -> Callable[[TrainConfig, Path], Trainer]:
     """A trainer on a few images of noise, for what needs no real data."""
     return assemble
+
+
+@pytest.fixture
+def pretend_gpu() -> Iterator[dict[str, int]]:
+    """One GPU, as far as Python can tell; see tests/pretend_device.py."""
+    with pretend_gpus() as state:
+        yield state
