@@ -123,6 +123,10 @@ class _PretendFunctions(TorchFunctionMode):
             _refuse_generator(args, kwargs)
         if name in ("__getitem__", "__setitem__"):
             args = (args[0], _as_index(args[1]), *args[2:])
+        if kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": _indexed(torch.device(kwargs["device"]))}
+        if name == "to" and isinstance((*args, None)[1], (str, torch.device)):
+            args = (args[0], _indexed(torch.device(args[1])), *args[2:])
         if name == "new_tensor":
             return torch.tensor(args[1], **{"dtype": args[0].dtype, "device": args[0].device, **kwargs})
         return func(*args, **kwargs)

@@ -51,6 +51,7 @@ def test_what_cuda_lets_through_is_let_through() -> None:
     x = torch.arange(3.0, device=GPU)
     assert (x * torch.tensor(2.0)).tolist() == [0, 2, 4]
     assert x[[2, 0]].tolist() == x[torch.tensor([2, 0])].tolist() == [2, 0]
+    assert x.to("cuda").device == nn.Linear(2, 2).to("cuda").weight.device == GPU
     assert torch.zeros(3).copy_(x).tolist() == [0, 1, 2]
     assert x.new_tensor([1, 2]).device == torch.tensor([1, 2], device="cuda").device == GPU
 
