@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +20,8 @@ from torch import Tensor
 from dml.backbones import fold_batchnorm
 from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
 from dml.data import Records, Sampler, Splits, evaluation_batches, training_batches
-from dml.distributed import is_main, local_rank, world_size
+from dml.devices import choose_workers, prepare_device
+from dml.distributed import is_main, world_size
 from dml.environment import describe_environment
 from dml.losses import (
     CrossBatchMemory,
@@ -57,7 +57,6 @@ __all__ = [
     "build_model",
     "build_objective",
     "build_trainer",
-    "choose_device",
     "open_loggers",
 ]
 
@@ -176,17 +175,16 @@ def _build_sampler(cfg: TrainConfig, train: Records) -> Sampler:
 
 def build_evaluator(cfg: TrainConfig, data: Splits) -> Evaluator:
     """What embeds and measures a set; refuses sets that could not be measured after training."""
+    device = prepare_device(cfg)
     batches = partial(
         evaluation_batches,
         transform=build(cfg.transform.evaluation),
         batch_size=cfg.evaluator.batch_size,
-        num_workers=cfg.num_workers,
+        num_workers=choose_workers(cfg, device),
     )
     options = cfg.evaluator
     _check_evaluator(cfg)
-    evaluator = Evaluator(
-        batches, recall_at=options.recall_at, backend=options.backend, device=choose_device(cfg)
-    )
+    evaluator = Evaluator(batches, recall_at=options.recall_at, backend=options.backend, device=device)
     evaluator.check(data.val, "validation")
     evaluator.check(data.test, "test")
     return evaluator
@@ -205,9 +203,8 @@ def build_trainer(
     sampler = _build_sampler(cfg, data.train)
     first = sampler.batch(0)
     _check_zero_shot(model, objective, data.train.labels[first])
-    device = choose_device(cfg)
+    device = prepare_device(cfg)
     _check_shares(cfg, model, len(first))
-    _set_determinism(cfg, device)
     model.to(device), objective.to(device)
     if cfg.trainer.frozen_batchnorm:
         freeze_batchnorm(model.backbone)
@@ -215,18 +212,20 @@ def build_trainer(
     optimizer = build(cfg.optimizer)(groups)
     scheduler = build(cfg.scheduler)(optimizer, total_steps=cfg.trainer.max_steps)
     options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items()}
-    del options["device"], options["deterministic"]
+    del options["device"], options["deterministic"], options["tf32"]
+    num_workers = choose_workers(cfg, device)
+    environment = describe_environment(seed=cfg.seed, device=device, num_workers=num_workers)
     return Trainer(
         model,
         objective,
         optimizer,
         scheduler,
-        batches=_batches(cfg, data.train, sampler),
+        batches=_batches(cfg, data.train, sampler, num_workers),
         validate=_validation(cfg, evaluator, data, folder.parent),
         folder=folder,
         seed=cfg.seed,
         device=device,
-        record={"config": to_plain(cfg), "environment": describe_environment(seed=cfg.seed, device=device)},
+        record={"config": to_plain(cfg), "environment": environment},
         val_chooses=data.val_chooses,
         **options,
     )
@@ -241,33 +240,6 @@ def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Pa
         return evaluator(model, data.val).metrics
 
     return validate
-
-
-def choose_device(cfg: TrainConfig) -> torch.device:
-    """``auto`` is the GPU if there is one; with several processes on a machine, each takes its own."""
-    name = cfg.trainer.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and world_size() > 1:
-        name = f"cuda:{local_rank()}"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"trainer.device={name} is no device; accepted: auto, cpu, cuda, cuda:0, ..."
-        ) from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"trainer.device={name} is not supported; accepted: auto, cpu, cuda, cuda:0, ...")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"trainer.device={name}, but torch sees no GPU here: use trainer.device=cpu or auto"
-        )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"trainer.device={name}, but torch sees {torch.cuda.device_count()} GPUs here: start at most that many "
-            "processes on this machine"
-        )
-    return device
 
 
 @contextmanager
@@ -302,12 +274,14 @@ def _spread_images(cfg: TrainConfig, records: Records) -> Tensor:
     return torch.stack([transform(records.image(i * len(records) // count)) for i in range(count)])
 
 
-def _batches(cfg: TrainConfig, train: Records, sampler: Sampler) -> Callable[[int, int], Iterator[Batch]]:
+def _batches(
+    cfg: TrainConfig, train: Records, sampler: Sampler, num_workers: int
+) -> Callable[[int, int], Iterator[Batch]]:
     transform = build(cfg.transform.train)
 
     def batches(start: int, stop: int) -> Iterator[Batch]:
         return training_batches(
-            train, transform, sampler, seed=cfg.seed, start=start, stop=stop, num_workers=cfg.num_workers
+            train, transform, sampler, seed=cfg.seed, start=start, stop=stop, num_workers=num_workers
         )
 
     return batches
@@ -329,14 +303,6 @@ def _check_shares(cfg: TrainConfig, model: EmbeddingModel, batch_size: int) -> N
         )
 
 
-def _set_determinism(cfg: TrainConfig, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        if cfg.trainer.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in any order
-    torch.use_deterministic_algorithms(cfg.trainer.deterministic)
-
-
 def _check_zero_shot(model: EmbeddingModel, objective: Objective, labels: NDArray[np.int64]) -> None:
     if objective.zero_shot is None:
         return
@@ -354,8 +320,6 @@ def _check_evaluator(cfg: TrainConfig) -> None:
         raise ConfigError(f"evaluator.backend={options.backend}; accepted: {', '.join(BACKENDS)}")
     if options.batch_size < 1:
         raise ConfigError(f"evaluator.batch_size={options.batch_size} must be at least 1")
-    if cfg.num_workers < 0:
-        raise ConfigError(f"num_workers={cfg.num_workers} must be 0 or above; 0 loads in the main process")
     ranks = list(options.recall_at)
     if not ranks or min(ranks) < 1 or len(set(ranks)) < len(ranks):
         raise ConfigError(f"evaluator.recall_at={ranks}: give one or more different ranks of at least 1")

@@ -118,6 +118,7 @@ class TrainerConfig:
     micro_batch: int | None = MISSING  # images in the model at a time; null: the whole batch
     compile: bool = MISSING
     deterministic: bool = MISSING  # only deterministic algorithms on a GPU too
+    tf32: bool = False  # float32 of 10 bits on a GPU; a default: folders of older runs lack the key
     device: str = MISSING  # auto, cpu, cuda, cuda:1, ...
 
 
@@ -136,7 +137,7 @@ class EvaluatorConfig:
 @dataclass
 class TrainConfig:
     seed: int = MISSING
-    num_workers: int = MISSING
+    num_workers: int | str = MISSING  # auto, or how many processes load images; 0: the main one does
     embedding_dim: int = MISSING
     resume: str | None = None  # a run folder that is to be continued, or auto
     accept_changes: bool = False  # resume with values that change the numbers of the run

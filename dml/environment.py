@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from dml.devices import describe_precision
 from dml.distributed import world_size
 
 __all__ = ["describe_environment"]
@@ -30,15 +32,23 @@ PACKAGES = (
 )
 
 
-def describe_environment(*, seed: int, device: torch.device) -> dict[str, Any]:
-    """Versions, machine, source, command line and seed, as plain values."""
+def describe_environment(*, seed: int, device: torch.device, num_workers: int) -> dict[str, Any]:
+    """Versions, machine, device, source, command line and seed, as plain values.
+
+    num_workers: the processes that load images.
+    """
     on_gpu = device.type == "cuda"
+    status = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
+        "device_index": device.index if on_gpu else None,
+        "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES") if on_gpu else None,
+        "float32": describe_precision(device),
         "cuda": torch.version.cuda if on_gpu else None,
         "processes": world_size(),
+        "num_workers": num_workers,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
@@ -46,7 +56,7 @@ def describe_environment(*, seed: int, device: torch.device) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "git_revision": _git("rev-parse", "HEAD"),
-        "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_modified": None if status is None else bool(status),
         "packages": {name: _version(name) for name in PACKAGES},
     }
 
@@ -59,9 +69,32 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of this source tree; None outside a checkout or without git."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    """What git says of this source tree; None outside of a checkout of this project, or without git.
+
+    A repository that merely has the package in it, in an environment or copied, is another project's.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if not _is_own(root):
+        return None
+    return _ask_git(root, *arguments)
+
+
+def _is_own(root: Path) -> bool:
+    project = root / "pyproject.toml"
+    top = _ask_git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root or not project.is_file():
+        return False
+    return re.search(r'^name = "dml"$', project.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def _ask_git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("GIT_")
+    }  # as in hooks
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

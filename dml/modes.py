@@ -29,7 +29,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
     """Switch autocast off for the block, on the device of the tensor; without autocast it does nothing."""
     kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    known = torch.amp.is_autocast_available(kind)  # not for meta, about which torch refuses to answer
+    return torch.autocast(kind, enabled=False) if known and torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ def torch_seed(*key: int | str) -> Iterator[None]:
 
     For code that takes no generator, such as the initialisation of layers and dropout.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    # a GPU that nothing has used yet holds no state, and asking would take memory on it, also for a run on the CPU
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices):
         torch.manual_seed(derive_seed(*key))
         yield

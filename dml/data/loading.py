@@ -108,7 +108,7 @@ def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoa
         dataset,
         num_workers=num_workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_initialized(),  # type: ignore[no-untyped-call]  # a GPU that is there may be left alone
         worker_init_fn=_leave_interrupts_to_the_main_process,
         generator=torch.Generator().manual_seed(0),  # else the loader draws from the global generator
         **batching,

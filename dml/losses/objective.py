@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
 from dml.losses.cross_batch_memory import CrossBatchMemory
 from dml.losses.zero_shot import ZeroShotLoss
+from dml.modes import full_precision
 from dml.types import Pooled
 
 __all__ = ["Losses", "Objective"]
@@ -75,7 +75,7 @@ class Objective(nn.Module):
         self.memory, self.memory_weight = memory, memory_weight
 
     def forward(self, pooled: Pooled, labels: Tensor) -> Losses:
-        with torch.autocast(pooled.vectors.device.type, enabled=False):
+        with full_precision(pooled.vectors):
             vectors = pooled.vectors.float()
             pairs = metric = self._mined(vectors, labels)
             memory = self._against_memory(vectors, labels)

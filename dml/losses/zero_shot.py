@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dml.functional.regression import cross_half_regression
+from dml.modes import full_precision
 
 __all__ = ["ZeroShotLoss", "split_by_class"]
 
@@ -47,7 +48,7 @@ class ZeroShotLoss(nn.Module):
         self.ridge, self.scale = ridge, scale
 
     def forward(self, attributes: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(attributes.device.type, enabled=False):
+        with full_precision(attributes):
             attributes = attributes.to(self.class_codes.dtype)
             halves = split_by_class(labels)
             predicted = cross_half_regression(attributes, self.class_codes[labels], halves, ridge=self.ridge)

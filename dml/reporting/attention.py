@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dml.assembly import build_data, choose_device
+from dml.assembly import build_data
 from dml.attention import AttentionMaps, NoWeightsError, attention_maps
 from dml.config import build
 from dml.data import Records, decode
 from dml.data.annotations import images_below
+from dml.devices import choose_device
 from dml.functional.overlay import ABOVE, BELOW, COVER, departure, tint
 from dml.model import EmbeddingModel
 from dml.randomness import numpy_generator

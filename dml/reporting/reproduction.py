@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import hydra
@@ -21,6 +22,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config import ConfigError, TrainConfig, load_config, register_schema
+from dml.devices import JOB, JOBS
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
 
@@ -168,8 +170,11 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> Iterator[str]:
         raise ConfigError(f"processes={processes}: give at least 1")
     todo = [job for job in jobs if job.state != "finished"]
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    places: SimpleQueue[int] = SimpleQueue()  # a run takes one, and with it its GPU, and gives it back
+    for place in range(processes):
+        places.put(place)
     with ThreadPoolExecutor(processes) as pool:
-        futures = [pool.submit(_run, job, threads) for job in todo]
+        futures = [pool.submit(_run, job, threads, places, processes) for job in todo]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 yield f"[{done}/{len(todo)}] {future.result()}"
@@ -231,11 +236,19 @@ def _compose(overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"python train.py {shlex.join(overrides)} does not compose: {error}") from error
 
 
-def _run(job: Job, threads: int) -> str:
-    """Run one job to its end; the line says how it went."""
+def _run(job: Job, threads: int, places: SimpleQueue[int], processes: int) -> str:
+    """Run one job to its end, in one of the places side by side; the line says how it went."""
+    place = places.get()
+    try:
+        return _run_at(job, threads, {JOB: str(place), JOBS: str(processes)})
+    finally:
+        places.put(place)
+
+
+def _run_at(job: Job, threads: int, place: dict[str, str]) -> str:
     log = job.folder.with_name(f"{job.folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **place}
     begin = time.monotonic()
     with log.open("a", encoding="utf-8") as output:
         output.write(f"{job.command}\n")

@@ -14,9 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dml.assembly import build_data, build_evaluator, choose_device
+from dml.assembly import build_data, build_evaluator
 from dml.config import TrainConfig, build
 from dml.data import Records, Splits
+from dml.devices import choose_device
 from dml.randomness import numpy_generator
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
 from dml.retrieval import average_precisions, nearest_neighbours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "parameter_groups",
     "plateau",
     "use_batch_statistics",
+    "warn_of_fresh_batchnorm",
 ]
 
 
@@ -58,6 +60,22 @@ def freeze_batchnorm(backbone: nn.Module) -> None:
     """
     for layer in batchnorm_layers(backbone):
         layer.eval().requires_grad_(False)
+
+
+def warn_of_fresh_batchnorm(backbone: nn.Module) -> None:
+    """Say that frozen BatchNorm layers do nothing, where none has ever seen an image: a network of random weights."""
+    layers = [layer for layer in batchnorm_layers(backbone) if layer.running_mean is not None]
+    if layers and all(_is_fresh(layer) for layer in layers):
+        warnings.warn(
+            f"trainer.frozen_batchnorm=true, but the {len(layers)} BatchNorm layers of this backbone have no "
+            "statistics yet: frozen, they normalise nothing. Set trainer.frozen_batchnorm=false to train from random "
+            "weights, or take a pretrained backbone",
+            stacklevel=2,
+        )
+
+
+def _is_fresh(layer: Any) -> bool:
+    return not layer.running_mean.any() and bool((layer.running_var == 1).all())
 
 
 def use_batch_statistics(model: nn.Module) -> None:

@@ -23,12 +23,13 @@ from dml.training.checkpoint import load_checkpoint, save_checkpoint
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger
-from dml.training.optimization import freeze_batchnorm, use_batch_statistics
+from dml.training.optimization import freeze_batchnorm, use_batch_statistics, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
 from dml.types import Batch, Pooled
 
 __all__ = ["NonFiniteLossError", "Trainer", "Validation"]
 
+REHEARSAL = 100  # steps in which nothing could be learned anyway, so that nobody need be warned
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
 
@@ -132,6 +133,8 @@ class Trainer:
 
     def _fit(self, loggers: Sequence[Logger], stop: StopRequest, until: int) -> None:
         if not self.resumed:
+            if self.frozen_batchnorm and self.max_steps > REHEARSAL and is_main():
+                warn_of_fresh_batchnorm(self.model.backbone)
             self._initialise_prototypes()
             self._validate(loggers)
         self._train_mode()
