@@ -266,6 +266,7 @@ def pretend_gpus(count: int = 1) -> Iterator[dict[str, int]]:
         "set_rng_state": lambda state, device=None: None,
     }
     before = torch._C._only_lift_cpu_tensors()
+    float32, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     with ExitStack() as stack:
         stack.enter_context(mock.patch.multiple(torch.cuda, **patches))
         stack.enter_context(mock.patch("torch.Generator", PretendGenerator))
@@ -274,6 +275,9 @@ def pretend_gpus(count: int = 1) -> Iterator[dict[str, int]]:
                 Optimizer, "_accelerator_graph_capture_health_check", lambda self: None, create=True
             )
         )
+        if hasattr(torch, "accelerator"):  # which the thread that pins memory asks
+            placed = {"current_device_index": lambda: state["current"], "set_device_index": set_device}
+            stack.enter_context(mock.patch.multiple(torch.accelerator, **placed))
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self, device=None: self))
         stack.enter_context(_PretendMode())
         stack.enter_context(_PretendFunctions())
@@ -284,3 +288,6 @@ def pretend_gpus(count: int = 1) -> Iterator[dict[str, int]]:
         finally:
             torch.__future__.set_overwrite_module_params_on_conversion(False)
             torch._C._set_only_lift_cpu_tensors(before)
+            torch.set_float32_matmul_precision(float32)
+            torch.backends.cudnn.allow_tf32 = convolutions
+            torch.use_deterministic_algorithms(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -83,7 +84,8 @@ def training_batches(
     With several processes each gets its share of every batch.
     """
     dataset = _TrainingImages(records, transform, seed)
-    return _in_one_sentence(_loader(dataset, num_workers, batch_sampler=_StepRequests(sampler, start, stop)))
+    requests = _StepRequests(sampler, start, stop)
+    return _in_one_sentence(_loader(dataset, min(num_workers, len(requests)), batch_sampler=requests))
 
 
 def evaluation_batches(
@@ -92,6 +94,7 @@ def evaluation_batches(
     """All images of a set once, in its order; with several processes, the share of this one."""
     own = range(*share(len(records)).indices(len(records)))
     dataset = _EvaluationImages(records, transform)
+    num_workers = min(num_workers, math.ceil(len(own) / batch_size))  # more would start for nothing
     return _in_one_sentence(_loader(dataset, num_workers, batch_size=batch_size, sampler=own))
 
 
