@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from dml.randomness import derive_seed, numpy_generator, torch_generator, torch_seed
@@ -32,3 +33,9 @@ def test_torch_seed_restores_the_global_generator() -> None:
     with torch_seed(5):
         inside = torch.rand(1)
     assert torch.rand(1).equal(expected) and not inside.equal(expected)
+
+
+def test_a_gpu_that_nothing_has_used_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # current_device would ask the driver
+    with torch_seed(5):
+        assert torch.rand(1).numel() == 1

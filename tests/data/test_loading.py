@@ -42,6 +42,22 @@ def test_two_workers_give_the_same_batches_as_none() -> None:
     assert_equal(batches(0, 5), batches(0, 5, num_workers=2))
 
 
+def test_no_more_workers_start_than_there_are_batches_and_no_gpu_is_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+
+    def loader(dataset: object, *, num_workers: int, pin_memory: bool, **options: object) -> list[Batch]:
+        started.append((num_workers, pin_memory))
+        return []
+
+    monkeypatch.setattr("dml.data.loading.DataLoader", loader)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    list(evaluation_batches(records(), EvaluationTransform(size=8, resize=8), batch_size=5, num_workers=8))
+    batches(0, 2, num_workers=8), batches(0, 9, num_workers=8)
+    assert started == [(3, False), (2, False), (8, False)]
+
+
 def test_the_batches_from_a_later_step_are_those_of_the_whole_run() -> None:
     assert_equal(batches(0, 5)[3:], batches(3, 5))
 

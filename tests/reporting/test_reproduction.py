@@ -1,6 +1,8 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -63,6 +65,23 @@ def test_missing_runs_are_run_and_a_failure_does_not_stop_the_others(tmp_path: P
     assert f"{tmp_path / 'gap' / 'seed0'} took" in lines[0] and "nothing/seed0 FAILED" in lines[1]
     tables, notes = report_table(small_table(groups=[["emoji/gap", "emoji/nothing"]]), tmp_path, ["map@r"])
     assert [row.label for row in tables[0].rows] == ["gap"] and notes == ["not begun: nothing"]
+
+
+def test_runs_side_by_side_take_a_place_each_and_give_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, both = [], Barrier(2, timeout=60)
+
+    def run(command: list[str], *, env: dict[str, str], **options: object) -> SimpleNamespace:
+        seen.append((env["DML_JOB"], env["DML_JOBS"]))
+        both.wait()
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr("dml.reporting.reproduction.subprocess.run", run)
+    monkeypatch.setenv("DML_JOB", "7")  # of a job that starts these jobs
+    jobs = plan_jobs(small_table(), tmp_path)
+    assert len(list(run_jobs(jobs, processes=2))) == 4
+    assert sorted(seen) == [("0", "2"), ("0", "2"), ("1", "2"), ("1", "2")]
 
 
 def test_a_folder_with_a_run_of_other_settings_is_refused_before_anything_runs(

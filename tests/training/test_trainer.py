@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dml.config import TrainConfig
-from dml.training import NonFiniteLossError, Trainer
+from dml.training import NonFiniteLossError, Trainer, batchnorm_layers
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
@@ -289,3 +289,28 @@ def test_a_gradient_that_overflows_in_half_precision_skips_the_step_and_lowers_t
     trainer.fit([])
     assert all(p.equal(before[name]) for name, p in trainer.model.named_parameters() if name in before)
     assert trainer.gradient.scaler.get_scale() == 2.0**126 and trainer.scheduler.last_epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [((), True), (("trainer.frozen_batchnorm=false",), False), (("trainer.max_steps=6",), False)],
+    ids=["frozen", "not frozen", "a rehearsal"],
+)
+def test_frozen_batchnorm_that_never_saw_an_image_is_spoken_of_once(
+    overrides: tuple[str, ...], warned: bool, compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.max_steps=200", *overrides), tmp_path)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        trainer.fit([], until=2)
+    said = [str(w.message) for w in found if "no statistics" in str(w.message)]
+    assert len(said) == warned and all("trainer.frozen_batchnorm=false" in text for text in said)
+
+
+def test_frozen_batchnorm_with_statistics_is_not_spoken_of(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.max_steps=200", "pooling=gap"), tmp_path)
+    for layer in batchnorm_layers(trainer.model.backbone):
+        layer.running_mean.add_(0.1)
+    trainer.fit([], until=1)
