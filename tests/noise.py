@@ -22,6 +22,25 @@ class TinyWithDropout(ConvNet):
         self.layers.append(nn.Dropout2d(0.3))
 
 
+class Recorder:
+    """A logger that keeps the loss and gradient norm of each step, and the figures of each validation."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, float]] = []
+        self.figures: list[float] = []
+
+    def step(self, step: int, loss: float, gradient_norm: float) -> None:
+        self.steps.append((loss, gradient_norm))
+
+    def evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        self.figures.append(metrics["map@r"])
+
+    def training(self, *ignored: object) -> None:
+        pass
+
+    validated = training
+
+
 def noise(classes: int, images: int) -> Records:
     count = classes * images
     pixels = np.random.default_rng(classes).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)

@@ -35,6 +35,12 @@ aten = torch.ops.aten
 CPU = torch.device("cpu")
 MOVES = (aten.copy_, aten._to_copy, aten.to)  # from one device to another
 INDEXES = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_)  # also by indices on the CPU
+ARBITRARY = {  # what CUDA adds up in any order, and refuses to do where determinism is asked for
+    *(aten.put_, aten.histc, aten.kthvalue, aten.max_unpool2d, aten.nll_loss2d_forward, aten._ctc_loss),
+    *(aten._adaptive_avg_pool2d_backward, aten.adaptive_max_pool2d_backward, aten.avg_pool3d_backward),
+    *(aten.upsample_bilinear2d_backward, aten.upsample_bicubic2d_backward, aten.grid_sampler_2d_backward),
+    *(aten.reflection_pad2d_backward, aten.replication_pad2d_backward, aten._embedding_bag),
+}
 LOWERED = "conv1d conv2d conv3d linear matmul __matmul__ mm mv bmm addmm baddbmm einsum scaled_dot_product_attention"
 RAISED = (
     "softmax log_softmax logsumexp layer_norm group_norm exp log log1p pow __pow__ norm cdist prod sum cumsum "
@@ -154,6 +160,7 @@ class _PretendMode(TorchDispatchMode):
             return func(*args, **kwargs)
         if func.overloadpacket not in MOVES:
             _refuse_mixed(func, args, tensors, device)
+        _refuse_arbitrary(func, tensors)
         out = func(*_mapped(_on_cpu, args), **{key: _mapped(_on_cpu, value) for key, value in kwargs.items()})
         return _mapped(_wrapper(func, tensors, device), out)
 
@@ -194,6 +201,13 @@ def _refuse_mixed(func: Any, args: Any, tensors: list[Tensor], device: torch.dev
             f"Expected all tensors to be on the same device, but found at least two devices, "
             f"{' and '.join(sorted(devices))}! ({func})"
         )
+
+
+def _refuse_arbitrary(func: Any, tensors: list[Tensor]) -> None:
+    kind = func.overloadpacket
+    sums = kind in (aten.cumsum, aten.cumsum_) and tensors[0].is_floating_point()
+    if torch.are_deterministic_algorithms_enabled() and (kind in ARBITRARY or sums):
+        raise RuntimeError(f"{kind} does not have a deterministic implementation")
 
 
 def _refuse_generator(args: Any, kwargs: Any) -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch._subclasses import FakeTensorMode
 
 from dml.assembly import build_model, build_objective
 from dml.config import TrainConfig
 from dml.retrieval import exact_search
 from dml.runs import load_metrics, load_model
 from dml.training import Trainer
-from tests.noise import noise, noise_splits
+from tests.noise import Recorder, noise, noise_splits
 from tests.pretend_device import pretend_gpus
 from train import train
 
@@ -32,25 +33,6 @@ EVERYTHING = (
 )
 
 
-class Recorder:
-    """A logger that keeps the loss and gradient norm of each step, and the figures of each validation."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[float, float]] = []
-        self.figures: list[float] = []
-
-    def step(self, step: int, loss: float, gradient_norm: float) -> None:
-        self.steps.append((loss, gradient_norm))
-
-    def evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        self.figures.append(metrics["map@r"])
-
-    def training(self, *ignored: object) -> None:
-        pass
-
-    validated = training
-
-
 def one_step(cfg: TrainConfig, device: str) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradients of a batch of noise, and what the memory takes in."""
     data = noise(6, 3)
@@ -66,9 +48,10 @@ def one_step(cfg: TrainConfig, device: str) -> tuple[float, list[torch.Tensor]]:
     return loss.item(), [p.grad.cpu() for p in parts if p.grad is not None]
 
 
-def assert_the_gpu_computes_what_the_cpu_does(cfg: TrainConfig) -> None:
+def assert_the_gpu_computes_what_the_cpu_does(cfg: TrainConfig, *, deterministic: bool = True) -> None:
     expected, gradients = one_step(cfg.copy(), "cpu")
     with pretend_gpus():
+        torch.use_deterministic_algorithms(deterministic)
         found, on_gpu = one_step(cfg.copy(), "cuda:0")
     assert found == pytest.approx(expected, rel=1e-5)
     for one, other in zip(on_gpu, gradients, strict=True):
@@ -89,7 +72,16 @@ def test_every_pooling_keeps_to_its_device(pooling: str, compose_config: Compose
 def test_every_loss_keeps_to_its_device(loss: str, plain: TrainConfig) -> None:
     cfg = plain.copy()
     cfg.loss = OmegaConf.load(CONFIGS / "loss" / f"{loss}.yaml")
-    assert_the_gpu_computes_what_the_cpu_does(cfg)
+    assert_the_gpu_computes_what_the_cpu_does(cfg, deterministic=loss != "fast_ap")
+
+
+def test_where_determinism_is_asked_for_a_loss_that_adds_up_in_any_order_ends_the_run(
+    plain: TrainConfig,
+) -> None:
+    cfg = plain.copy()
+    cfg.loss = OmegaConf.load(CONFIGS / "loss" / "fast_ap.yaml")
+    with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+        assert_the_gpu_computes_what_the_cpu_does(cfg)
 
 
 @pytest.fixture
@@ -175,3 +167,23 @@ def test_the_search_finds_the_same_and_leaves_it_on_the_gpu(backend: str) -> Non
     with pretend_gpus():
         found = exact_search(vectors.to("cuda:0"), vectors.to("cuda:0"), 5, backend=backend)
         assert found.indices.device.type == "cuda" and torch.equal(found.indices.cpu(), expected.indices)
+
+
+@pytest.mark.parametrize("pooling", ["gsp", "transformer"])
+def test_the_forward_pass_holds_by_the_rules_of_torchs_own_fake_device_too(
+    pooling: str, compose_config: Compose
+) -> None:
+    model = build_model(compose_config(*SMALL, f"pooling={pooling}"))
+    with FakeTensorMode(), torch.no_grad():
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                tensors.update({name: t if t is None else fake_like(t) for name, t in tensors.items()})
+        images = torch.empty(2, 3, 16, 16, dtype=torch.uint8, device="cuda:0")
+        assert model(images).vectors.device == torch.device("cuda:0")
+        with pytest.raises(RuntimeError, match="device"):
+            model(images.cpu())
+
+
+def fake_like(tensor: torch.Tensor) -> torch.Tensor:
+    fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda:0")
+    return torch.nn.Parameter(fake) if isinstance(tensor, torch.nn.Parameter) else fake

@@ -312,5 +312,5 @@ def test_frozen_batchnorm_with_statistics_is_not_spoken_of(
 ) -> None:
     trainer = assemble(compose_smoke("trainer.max_steps=200", "pooling=gap"), tmp_path)
     for layer in batchnorm_layers(trainer.model.backbone):
-        layer.running_mean.add_(0.1)
+        layer.running_mean.sub_(0.1)
     trainer.fit([], until=1)
