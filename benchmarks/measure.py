@@ -10,7 +10,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["RETURN_FREED_MEMORY", "interleave", "interval", "peak_in_new_process", "peak_of"]
+import torch
+
+__all__ = [
+    "RETURN_FREED_MEMORY",
+    "interleave",
+    "interval",
+    "name_of",
+    "peak_in_new_process",
+    "peak_of",
+    "wait",
+]
 
 RETURN_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """Environment of a process whose memory is measured: malloc maps every large block on its own."""
@@ -41,8 +51,24 @@ def peak_in_new_process(script: str, *arguments: object) -> float:
     return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
-def peak_of(work: Callable[[], object]) -> float:
-    """MiB of resident memory of this process at the peak of the work, beyond what it held before."""
+def wait(device: torch.device | str) -> None:
+    """Until the GPU has done what it was given; nothing on the CPU, which is done already."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def name_of(device: torch.device | str) -> str:
+    """The GPU's name, or ``CPU``; a figure goes with it."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else "CPU"
+
+
+def peak_of(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
+    """MiB at the peak of the work beyond what was held before: of resident memory, or of tensors on a GPU."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
     before = _resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     work()

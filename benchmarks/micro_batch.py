@@ -2,6 +2,7 @@
 
     python benchmarks/micro_batch.py                       # batches of 128, 512 and 2,048; some minutes on 2 cores
     python benchmarks/micro_batch.py --batches 128 512 backbone=resnet50
+    python benchmarks/micro_batch.py trainer.device=cuda   # memory is then that of tensors on the GPU
 
 Every figure has a process of its own. Memory is the peak of resident memory during one step beyond what the process
 held before, with the batch of images loaded; a step of a small batch has loaded libraries before. "loss" is the same
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from measure import RETURN_FREED_MEMORY, peak_of
+from measure import RETURN_FREED_MEMORY, peak_of, wait
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
 from dml.config import register_schema
@@ -55,17 +56,20 @@ def measure(what: str, batch_size: int, micro_batch: int | None, overrides: list
         first = batch._replace(images=batch.images[:32], labels=batch.labels[:32])
         trainer._update(first, [32])
         if what == "step":
-            return peak_of(lambda: trainer._update(batch, [batch_size]))
+            return peak_of(lambda: trainer._update(batch, [batch_size]), trainer.device)
         if what == "seconds":
             return statistics.median(seconds_of_step(trainer, batch) for _ in range(4))
         pooled = trainer._update(batch, [batch_size])[1]
         leaf = Pooled(*(None if part is None else part.detach().requires_grad_() for part in pooled))
-        return peak_of(lambda: trainer.objective(leaf, batch.labels).total.backward())
+        labels = batch.labels.to(trainer.device)
+        return peak_of(lambda: trainer.objective(leaf, labels).total.backward(), trainer.device)
 
 
 def seconds_of_step(trainer: Trainer, batch: Batch) -> float:
+    wait(trainer.device)
     start = time.perf_counter()
     trainer._update(batch, [len(batch.labels)])
+    wait(trainer.device)
     return time.perf_counter() - start
 
 

@@ -62,6 +62,10 @@ def speed(name: str, count: int, classes: int, repeats: int, oml_python: str | N
         "dml, torch": lambda: retrieval_metrics(*tensors, backend="torch"),
         "pytorch-metric-learning": lambda: calculator.get_accuracy(*tensors),
     }
+    if torch.cuda.is_available():
+        on_gpu = [part.cuda() for part in tensors]
+        name_of_gpu = f"dml, torch, {torch.cuda.get_device_name()}"
+        contestants[name_of_gpu] = lambda: retrieval_metrics(*on_gpu, backend="torch")
     times: dict[str, list[float]] = {contestant: [] for contestant in contestants}
     with OpenMetricLearning(oml_python, x, labels) as oml:
         for _ in range(repeats + 1):  # the first is a warm-up

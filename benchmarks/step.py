@@ -2,6 +2,7 @@
 
     python benchmarks/step.py                            # the main job's step, about three minutes on 2 cores
     python benchmarks/step.py loss=multi_similarity trainer.micro_batch=8 --steps 20
+    python benchmarks/step.py trainer.device=cuda        # on a GPU, which is waited for at the end of each step
 
 The bare loop is what a person would type: forward pass, loss, backward pass, optimizer and scheduler, on the same
 batches, with another copy of the same model and objective, and nothing else. The trainer's step is timed from one
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from measure import interval
+from measure import interval, name_of, wait
 
 from dml.assembly import (
     build_data,
@@ -36,6 +37,7 @@ from dml.assembly import (
     open_loggers,
 )
 from dml.config import TrainConfig, register_schema
+from dml.devices import choose_device
 from dml.training import Trainer
 from dml.types import Batch
 
@@ -56,10 +58,12 @@ def bare_step(trainer: Trainer) -> Callable[[Batch], float]:
     def step(batch: Batch) -> float:
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        loss = objective(model(batch.images), batch.labels).total
+        images, labels = (part.to(trainer.device) for part in (batch.images, batch.labels))
+        loss = objective(model(images), labels).total
         loss.backward()
         optimizer.step()
         scheduler.step()
+        wait(trainer.device)
         return time.perf_counter() - start
 
     return step
@@ -78,9 +82,11 @@ def alternate(cfg: TrainConfig, folder: Path, steps: int) -> list[tuple[float, f
     def take_turns(start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):
             batch = batches[step % len(batches)]
+            wait(trainer.device)
             first = bare(batch) if step % 2 else math.nan
             begin = time.perf_counter()
             yield batch
+            wait(trainer.device)
             ours = time.perf_counter() - begin
             pairs.append((ours, first if step % 2 else bare(batch)))
 
@@ -137,7 +143,8 @@ def main() -> None:
         ours, bare = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
         ratios = [a / b for a, b in pairs]
         print(
-            f"step: {ours:.1f} ms, bare loop {bare:.1f} ms, {len(pairs)} of each, {options.threads} threads"
+            f"step: {ours:.1f} ms, bare loop {bare:.1f} ms, {len(pairs)} of each, "
+            f"{options.threads} threads, {name_of(choose_device(cfgs[0]))}"
         )
         print("overhead: {:+.1%} [{:+.1%}, {:+.1%}]".format(*(value - 1 for value in interval(ratios))))
         fastest = sum(sorted(a for a, _ in pairs)[:10]) / sum(sorted(b for _, b in pairs)[:10])

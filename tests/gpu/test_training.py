@@ -105,7 +105,10 @@ def test_micro_batches_save_memory(fit: Fit) -> None:
 
 @REAL
 def test_a_run_on_the_cpu_leaves_the_gpu_alone(tmp_path: Path) -> None:
-    program = "import torch, train; train.main(); assert not torch.cuda.is_initialized()"
+    program = (
+        "import runpy, torch; runpy.run_path('train.py', run_name='__main__'); "
+        "assert not torch.cuda.is_initialized()"
+    )
     words = ["debug=smoke", "trainer.device=cpu", "trainer.max_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
     result = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
