@@ -370,6 +370,12 @@ def _check_trainer(cfg: TrainConfig) -> None:
     for name, value in least.items():
         if getattr(cfg.trainer, name) < value:
             raise ConfigError(f"trainer.{name}={getattr(cfg.trainer, name)} must be at least {value}")
+    locations, batches = cfg.trainer.initialisation_locations, cfg.trainer.initialisation_batches
+    if locations is not None and locations < batches:
+        raise ConfigError(
+            f"trainer.initialisation_locations={locations} must be at least trainer.initialisation_batches={batches}, "
+            "one of each batch; null takes all"
+        )
     for name in ("patience", "micro_batch"):
         value = getattr(cfg.trainer, name)
         if value is not None and value < 1:
