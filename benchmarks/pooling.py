@@ -22,6 +22,9 @@ Memory is the peak of resident memory of a process of its own during one forward
 before, inputs included in what it held; the gradient of the features counts. A first pass at the same size has
 loaded libraries and compiled kernels. malloc is told to map every large block separately, so that freed memory
 is really returned.
+
+Kernels are those that an accelerator would start, on which nothing may be read back: the path of an accelerator is
+forced, on the CPU, and its operators are counted by torch.profiler.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import argparse
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -38,9 +42,11 @@ from typing import Any
 
 import torch
 import torchvision
+from kernels import kernels_of
 from measure import interleave, interval, peak_in_new_process, peak_of
 from torch import Tensor, nn
 
+from dml.functional import transport
 from dml.functional.transport import calibrated_gate, transport_pool
 
 SIZES = (
@@ -250,6 +256,29 @@ def share_of_resnet(repeats: int, batch: int = 8) -> None:
     )
 
 
+def count_kernels(sharpness: float) -> tuple[Counter[str], Counter[str]]:
+    """Kernels of `transport_pool` on an accelerator, forward and backward."""
+    inputs, outputs = make_inputs(2, 16, 49, 8), list[Tensor]()
+    eager, transport._eager_cpu = transport._eager_cpu, lambda tensor: False
+    try:
+        forward = kernels_of(
+            lambda: outputs.extend(transport_pool(*inputs, ratio=RATIO, sharpness=sharpness))
+        )
+        gradients = [torch.ones_like(output) for output in outputs]
+        return forward, kernels_of(lambda: torch.autograd.backward(outputs, gradients))
+    finally:
+        transport._eager_cpu = eager
+
+
+def show_kernels() -> None:
+    for sharpness in (SHARPNESS, 100.0):
+        forward, backward = count_kernels(sharpness)
+        print(
+            f"kernels on an accelerator at sharpness {sharpness:g}: "
+            f"{forward.total()} forward, {backward.total()} backward"
+        )
+
+
 def check_baseline() -> None:
     """Both layers must agree before they are compared: gates to 1e-5, gradients to 1e-4 of their size."""
     features, prototypes = make_inputs(2, 16, 9, 4)
@@ -276,6 +305,7 @@ def main() -> None:
         print(measure_memory(layer, tuple(map(int, size))))
         return
     check_baseline()
+    show_kernels()
     compare_layers(options.rounds, options.threads)
     share_of_resnet(max(5, options.rounds // 3))
 

@@ -215,7 +215,7 @@ def build_trainer(
     del options["device"], options["deterministic"], options["tf32"]
     num_workers = choose_workers(cfg, device)
     environment = describe_environment(seed=cfg.seed, device=device, num_workers=num_workers)
-    return Trainer(
+    trainer = Trainer(
         model,
         objective,
         optimizer,
@@ -229,6 +229,8 @@ def build_trainer(
         val_chooses=data.val_chooses,
         **options,
     )
+    _learn_draws(cfg, trainer)
+    return trainer
 
 
 def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Path) -> Validation:
@@ -294,12 +296,28 @@ def _check_shares(cfg: TrainConfig, model: EmbeddingModel, batch_size: int) -> N
             f"a batch of {batch_size} images cannot be shared by {world_size()} processes: start at most "
             f"{batch_size}, or raise the batch in sampler"
         )
-    cut = world_size() > 1 or cfg.trainer.micro_batch is not None
-    if cut and not cfg.trainer.frozen_batchnorm and any(batchnorm_layers(model)):
+    if _cut(cfg) and not cfg.trainer.frozen_batchnorm and any(batchnorm_layers(model)):
         raise ConfigError(
             "trainer.frozen_batchnorm=false: BatchNorm would take its statistics from parts of the batch, so the "
             "gradient would no longer be that of the batch; freeze it, or train in one process without "
             "trainer.micro_batch"
+        )
+
+
+def _cut(cfg: TrainConfig) -> bool:
+    """Whether the model sees a batch in parts."""
+    return world_size() > 1 or cfg.trainer.micro_batch is not None
+
+
+def _learn_draws(cfg: TrainConfig, trainer: Trainer) -> None:
+    """Try out what the model draws, and refuse what would draw something else for an image in another cut."""
+    images = torch.zeros(2, 3, cfg.transform.size, cfg.transform.size, dtype=torch.uint8)
+    if drawing := trainer.gradient.learn_draws(images, cut=_cut(cfg)):
+        more = " and others" if len(drawing) > 3 else ""
+        raise ConfigError(
+            f"{', '.join(drawing[:3])}{more}: in training this draws random numbers that depend on how a batch is cut, "
+            "so the numbers of the run would depend on it: set its dropout to 0, use a layer such as torch.nn.Dropout, "
+            "or train in one process without trainer.micro_batch"
         )
 
 
@@ -334,6 +352,12 @@ def _check_trainer(cfg: TrainConfig) -> None:
     for name, value in least.items():
         if getattr(cfg.trainer, name) < value:
             raise ConfigError(f"trainer.{name}={getattr(cfg.trainer, name)} must be at least {value}")
+    locations, batches = cfg.trainer.initialisation_locations, cfg.trainer.initialisation_batches
+    if locations is not None and locations < batches:
+        raise ConfigError(
+            f"trainer.initialisation_locations={locations} must be at least trainer.initialisation_batches={batches}, "
+            "one of each batch; null takes all"
+        )
     for name in ("patience", "micro_batch"):
         value = getattr(cfg.trainer, name)
         if value is not None and value < 1:

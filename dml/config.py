@@ -109,6 +109,8 @@ class TrainerConfig:
     frozen_batchnorm: bool = MISSING
     warmup_steps: int = MISSING  # steps in which the backbone rests
     initialisation_batches: int = MISSING  # batches whose local features initialise the prototypes
+    # how many of those at most; null: all, as in older runs, whose folders lack the key
+    initialisation_locations: int | None = None
     select_by: str = MISSING  # validation metric that chooses best.pt
     patience: int | None = MISSING  # validations without a better figure that end the run; null: none do
     ema: float | None = (

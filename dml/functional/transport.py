@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, threshold
 from torch.nn.grad import conv2d_weight
 
+from dml.functional.gate import solve_gate
 from dml.modes import at_least_float32, full_precision
 
 __all__ = [
@@ -33,9 +34,6 @@ __all__ = [
     "prototype_cost",
     "transport_pool",
 ]
-
-NEWTON_STEPS = 40
-"""Upper bound. Random problems needed up to 5 for sharpness 5 and 21 for 1e4; in float64 7 and 30."""
 
 SLOPE_FLOOR = 1e-30
 """Least Σ w(1−w) that is divided by: with all gates fully open or shut it is 0, and so is the gradient."""
@@ -136,7 +134,7 @@ class _CalibratedGate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, ratio: Tensor) -> Tensor:
-        gate = _solve_gate(scores, ratio)
+        gate = solve_gate(scores, ratio, may_wait=_eager_cpu(scores))
         ctx.save_for_backward(gate)
         ctx.ratio_shape = ratio.shape
         return gate
@@ -146,32 +144,6 @@ class _CalibratedGate(torch.autograd.Function):
         (gate,) = ctx.saved_tensors
         grad_scores, grad_ratio = _gate_gradient(gate, grads[0])
         return grad_scores, grad_ratio.sum_to_size(ctx.ratio_shape)
-
-
-def _solve_gate(scores: Tensor, ratio: Tensor) -> Tensor:
-    """Newton on logit(mean w) = logit(μ), bisecting whenever a step would leave the bracket.
-
-    The logits themselves are moved, not a bias: those near 0, which decide, then keep all their digits
-    however large the scores are. The bracket is kept relative to the current point.
-    """
-    full = ratio >= 1  # has no finite bias; it is put in at the end
-    target = ratio.masked_fill(full, 0.5)
-    goal, tolerance = torch.logit(target), 4 * torch.finfo(scores.dtype).eps * target
-    logits = scores - scores.mean(1, keepdim=True) + goal
-    low, high = goal - logits.amax(1, keepdim=True), goal - logits.amin(1, keepdim=True)
-    may_stop_early = _eager_cpu(scores)
-    for taken in range(NEWTON_STEPS):
-        gate = logits.sigmoid()
-        mean = gate.mean(1, keepdim=True)
-        if may_stop_early and taken and bool(((mean - target).abs() <= tolerance).all()):
-            break
-        gap = goal - torch.logit(mean)
-        rising = gap > 0
-        low, high = low * ~rising, high * rising
-        step = gap * mean * (1 - mean) / (mean - gate.square().mean(1, keepdim=True))
-        step = torch.where(step.clamp(low, high) == step, step, low.lerp(high, 0.5))
-        logits, low, high = logits + step, low - step, high - step
-    return gate.masked_fill(full, 1.0)
 
 
 def _gate_gradient(gate: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,7 +172,8 @@ class _TransportPool(torch.autograd.Function):
         soft = (distance - nearest).mul_(-sharpness).exp_()  # a softmax that gives away its normaliser
         total = soft.sum(-1, keepdim=True)
         soft.div_(total)
-        gate = _solve_gate((total.log() - sharpness * nearest).squeeze(-1), ratio)
+        scores = (total.log() - sharpness * nearest).squeeze(-1)
+        gate = solve_gate(scores, ratio, may_wait=_eager_cpu(scores))
         shares = gate / (gate.shape[1] * ratio)
         rows = shares.unsqueeze(1)
         vectors, attributes = torch.bmm(rows, tokens).squeeze(1), torch.bmm(rows, soft).squeeze(1)
@@ -228,7 +201,7 @@ class _TransportPool(torch.autograd.Function):
             moment = buffer.sum(-1, keepdim=True)  # −Σ_j g_ij c_ij
             # distances -> unit ball: h_ij = g_ij / c_ij pulls f̂_i and ω̂_j along their difference
             push.div_(torch.ops.aten.threshold.out(distance, 0.0, math.inf, out=buffer))
-            by_features = by_prototypes = None
+            by_features = by_prototypes = by_column = None
             if ctx.needs_input_grad[0]:
                 by_length = push.sum(-1, keepdim=True)
                 radial = (by_length - (push @ norms).unsqueeze(-1) + moment) / 2  # −⟨f̂, ∂/∂f̂⟩ where ‖f̂‖ = 1
@@ -241,7 +214,8 @@ class _TransportPool(torch.autograd.Function):
                 by_prototypes = _ball_gradient(prototypes, projected, by_projected)
             if ctx.needs_input_grad[2]:
                 by_ratio = by_ratio - (by_share * shares).sum(1, keepdim=True) / ratio
-        return by_features, by_prototypes, by_ratio.sum_to_size(ratio.shape), None
+                by_column = by_ratio.sum_to_size(ratio.shape)
+        return by_features, by_prototypes, by_column, None
 
 
 def _ball_gradient(vectors: Tensor, projected: Tensor, grad: Tensor) -> Tensor:
@@ -269,7 +243,7 @@ def _rows_by(matrix: Tensor, rows: Tensor) -> Tensor:
 def _summed_products(left: Tensor, right: Tensor) -> Tensor:
     """(B, N, K) and (B, N, D) -> (K, D): Σ_b left_bᵀ right_b, as the gradient of that convolution."""
     if not (_convolves(left) and _convolves(right)):
-        return torch.addbmm(left.new_zeros(left.shape[2], right.shape[2]), left.mT, right, beta=0)
+        return torch.addbmm(left.new_empty(left.shape[2], right.shape[2]), left.mT, right, beta=0)
     kernel = (left.shape[2], right.shape[2], 1, 1)
     by_weight: Tensor = conv2d_weight(_image(right), kernel, _image(left))  # type: ignore[no-untyped-call]
     return by_weight[:, :, 0, 0]

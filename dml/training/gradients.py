@@ -13,6 +13,7 @@ from dml.distributed import gather_rows, rank, sum_gradients
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
+from dml.training.draws import layers_that_draw, spot_shared_inputs
 from dml.training.dropout import draw_dropout_by_image
 from dml.types import Batch, Pooled
 
@@ -81,6 +82,18 @@ class BatchGradient:
                 self._carry_on(self._pool(batch.images, cut, step, start), given, cut)
         sum_gradients(parts=self._model, replicas=self._objective)
         return losses, everyone, labels
+
+    def learn_draws(self, images: Tensor, *, cut: bool) -> list[str]:
+        """Try the model before it trains, so that each dropout knows what it drops.
+
+        images: (2, 3, H, W).
+        cut: the model will see a batch in parts. Then the layers are returned that must not be there, because what they
+        draw depends on the cut: see `layers_that_draw`.
+        """
+        images = images.to(self._device)
+        spot_shared_inputs(self._model, self._noise, images)
+        self._noise.at(0, range(len(images)))
+        return layers_that_draw(self._model, images) if cut else []
 
     def _cuts(self, count: int) -> list[slice]:
         size = min(self._micro_batch or count, count)

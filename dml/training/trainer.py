@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dml.distributed import barrier, gather_numbers, gather_rows, is_main
+from dml.distributed import barrier, gather_numbers, is_main
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.randomness import torch_generator
@@ -25,6 +25,7 @@ from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger
 from dml.training.optimization import freeze_batchnorm, use_batch_statistics, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
+from dml.training.prototype_features import prototype_features
 from dml.types import Batch, Pooled
 
 __all__ = ["NonFiniteLossError", "Trainer", "Validation"]
@@ -58,6 +59,7 @@ class Trainer:
         frozen_batchnorm: BatchNorm layers of the backbone keep their statistics and parameters.
         warmup_steps: steps in which the backbone gets no update.
         initialisation_batches: batches whose local features initialise the prototypes.
+        initialisation_locations: local features that are taken of them at most; None takes all.
         select_by: the validation metric, larger is better, that chooses ``best.pt``.
         patience: validations without a better figure that end the run; None never does.
         ema: decay of a running mean of the weights, which is then validated and kept; None for the weights alone.
@@ -85,6 +87,7 @@ class Trainer:
         frozen_batchnorm: bool,
         warmup_steps: int,
         initialisation_batches: int,
+        initialisation_locations: int | None,
         select_by: str,
         patience: int | None,
         ema: float | None,
@@ -99,6 +102,7 @@ class Trainer:
         self.max_steps, self.eval_every, self.log_every = max_steps, eval_every, log_every
         self.gradient_clip, self.frozen_batchnorm = gradient_clip, frozen_batchnorm
         self.warmup_steps, self.initialisation_batches = warmup_steps, initialisation_batches
+        self.initialisation_locations = initialisation_locations
         self.select_by, self.patience, self.micro_batch = select_by, patience, micro_batch
         self.gradient = BatchGradient(
             model,
@@ -243,17 +247,24 @@ class Trainer:
                 self.model
             )  # the running ones say nothing yet about a network that starts anew
         running = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        batches: Iterable[Batch] = self.batches(0, self.initialisation_batches)
-        features = torch.cat([self._features(batch.images) for batch in batches])
+        limit = self.initialisation_locations
+        features = prototype_features(
+            self._features,
+            self.batches(0, self.initialisation_batches),
+            limit=None if limit is None else limit // self.initialisation_batches,
+            seed=self.seed,
+            micro_batch=self.micro_batch,
+        )
         self.model.load_state_dict(running, strict=False)
         initialise(features, generator=torch_generator(self.seed, "prototypes"))
 
     def _features(self, images: Tensor) -> Tensor:
-        """Local features of the images of all processes."""
-        sizes = gather_numbers(len(images))[:, 0].tolist()
-        cuts = torch.split(images, self.micro_batch or len(images))
-        features = torch.cat([self.model.features(cut.to(self.device)) for cut in cuts])
-        return gather_rows(features, sizes)
+        """What prototypes start from: local features, or where they start from pooled ones the mean of an image."""
+        features = self.model.features(images.to(self.device))
+        if getattr(self.model.pooling, "prototype_start", None) != "pooled":
+            return features
+        locations = features.flatten(2) if features.ndim == 4 else features.mT
+        return locations.mean(2).unsqueeze(1)
 
     def _validate(self, loggers: Sequence[Logger]) -> None:
         metrics = self.validate(self._validated())

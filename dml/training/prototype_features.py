@@ -1,0 +1,80 @@
+"""The local features among which prototypes start: those of the first batches, or a bounded number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from dml.distributed import gather_numbers, gather_rows, rank
+from dml.randomness import torch_generator
+from dml.types import Batch
+
+__all__ = ["prototype_features"]
+
+Embed = Callable[[Tensor], Tensor]
+
+
+def prototype_features(
+    embed: Embed, batches: Iterable[Batch], *, limit: int | None, seed: int, micro_batch: int | None
+) -> Tensor:
+    """Local features of the images of all processes, the same in every process.
+
+    Of a batch with more than ``limit`` locations only that many are kept, spread over its images as evenly as whole
+    numbers allow. Which ones is a function of (seed, batch, position), so neither the number of processes nor the
+    micro-batch has a say. They are chosen before they are gathered: a process holds what is kept, twice while it is
+    joined, and the features of one micro-batch.
+
+    Args:
+        embed: images (B, 3, H, W) to a map (B, D, H', W') or tokens (B, N, D).
+        batches: the share of this process of each batch.
+        limit: locations kept of each batch; None keeps all.
+        micro_batch: images to embed at a time; None for all.
+
+    Returns:
+        (images, D, H', W') or (images, N, D) if every batch is within the limit, else what is kept as (n, 1, D).
+    """
+    kept = [
+        _of_batch(embed, batch.images, limit, (seed, "prototype features", number), micro_batch)
+        for number, batch in enumerate(batches)
+    ]
+    if all(features.ndim > 2 for features in kept):
+        return torch.cat(kept)
+    return torch.cat([_tokens(features).flatten(0, -2) for features in kept]).unsqueeze(1)
+
+
+def _of_batch(
+    embed: Embed, images: Tensor, limit: int | None, key: tuple[int | str, ...], micro_batch: int | None
+) -> Tensor:
+    """All features of a batch; if it is beyond the limit, those kept, (limit, D)."""
+    sizes = gather_numbers(len(images))[:, 0].tolist()
+    starts = [0, *accumulate(sizes)]  # of the share of each process
+    position, total, parts = starts[rank()], starts[-1], list[Tensor]()
+    for cut in torch.split(images, micro_batch or len(images)):
+        features = embed(cut)
+        if limit is not None and total * _tokens(features).shape[1] > limit:
+            before = [(position + i) * limit // total for i in range(len(cut) + 1)]
+            features = _draw(_tokens(features), before, position, key)
+        parts.append(features)
+        position += len(cut)
+    own = torch.cat(parts)
+    if own.ndim == 2 and limit is not None:
+        sizes = [end * limit // total - start * limit // total for start, end in pairwise(starts)]
+    return gather_rows(own, sizes)
+
+
+def _draw(tokens: Tensor, before: list[int], position: int, key: tuple[int | str, ...]) -> Tensor:
+    """Of image i of (B, N, D), the first one at a position, ``before[i + 1] - before[i]`` locations: (n, D)."""
+    images, places = list[int](), list[Tensor]()
+    for image, (start, stop) in enumerate(pairwise(before)):
+        order = torch.randperm(tokens.shape[1], generator=torch_generator(*key, position + image))
+        images += [image] * (stop - start)
+        places.append(order[: stop - start])
+    return tokens[torch.tensor(images, dtype=torch.int64), torch.cat(places)]
+
+
+def _tokens(features: Tensor) -> Tensor:
+    """A map (B, D, H, W) as tokens (B, N, D); the rest as it is."""
+    return features.flatten(2).mT if features.ndim == 4 else features
