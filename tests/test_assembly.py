@@ -34,7 +34,7 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("trainer.warmup_steps=-1", "warmup_steps=-1"),
         ("learning_rates.head=-5", "learning_rates.head=-5"),
         ("loss.neg_margin=nan", "not a finite number"),
-        ("evaluator.backend=foo", "accepted: faiss, torch"),
+        ("evaluator.backend=foo", "choose one of auto, faiss, torch"),
         ("evaluator.batch_size=0", "batch_size=0"),
         ("evaluator.recall_at=[]", "one or more different ranks"),
         ("evaluator.recall_at=[1,1]", "one or more different ranks"),

@@ -396,7 +396,7 @@ def test_integer_embeddings_are_refused():
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match="'annoy': choose one of faiss, torch"):
+    with pytest.raises(ValueError, match="'annoy': choose one of auto, faiss, torch"):
         retrieval_metrics(*clustered(50, 5), backend="annoy")
 
 
