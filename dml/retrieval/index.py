@@ -15,6 +15,7 @@ from dml.retrieval.backends import BACKENDS, Neighbours, choose_backend
 
 __all__ = ["CHUNK_SIZE", "Array", "check_search", "device_of", "exact_search", "float32_embeddings"]
 
+LONGEST = 2.0**63  # of two such vectors the product still is a float32
 CHUNK_SIZE = 4096  # queries at a time; faiss works in blocks of 4096 queries itself
 
 Array = Tensor | np.ndarray[Any, Any]
@@ -54,7 +55,7 @@ def float32_embeddings(name: str, embeddings: Array) -> Tensor:
     """Return a set of embeddings (N, D) as float32, without gradient, refusing what cannot be searched.
 
     Raises TypeError if they are not floating point and ValueError if they are not a non-empty matrix or hold
-    a NaN or infinity; `name` is the set's name in the message.
+    a NaN, an infinity or values whose products overflow; `name` is the set's name in the message.
     """
     if isinstance(embeddings, np.ndarray):
         embeddings = torch.from_numpy(embeddings if embeddings.flags.writeable else embeddings.copy())
@@ -68,9 +69,9 @@ def float32_embeddings(name: str, embeddings: Array) -> Tensor:
             "one row and one column. If the set is empty, check the split that it comes from."
         )
     embeddings = embeddings.detach().float().contiguous()
-    finite = torch.isfinite(embeddings.sum(dim=1))  # a sum is finite unless a part is not, or it overflows
-    if not finite.all():
-        _refuse_non_finite(name, embeddings, int((~finite).nonzero()[0]))
+    fits = torch.linalg.vector_norm(embeddings, dim=1) <= LONGEST  # false for NaN
+    if not fits.all():
+        _refuse_non_finite(name, embeddings, int((~fits).nonzero()[0]))
     return embeddings
 
 
@@ -79,8 +80,8 @@ def _refuse_non_finite(name: str, embeddings: Tensor, row: int) -> None:
     bad = values[~values.isfinite()]
     value = float(bad[0]) if len(bad) else float(values.abs().max())
     raise ValueError(
-        f"Row {row} of the {name} embeddings holds {value}: only finite embeddings can be ranked. "
-        "Look at this image and at the loss of the run; a model that diverged gives NaN everywhere."
+        f"Row {row} of the {name} embeddings holds {value}: only finite embeddings with finite products can be "
+        "ranked. Look at this image and at the loss of the run; a model that diverged gives NaN everywhere."
     )
 
 

@@ -34,7 +34,7 @@ def _sum(func: Callable[..., Tensor], x: Tensor, dim: int) -> Tensor:
 
 
 def _norm(func: Callable[..., Tensor], x: Tensor, **options: Any) -> Tensor:
-    if "dim" not in options:
+    if "dtype" not in options:
         return func(x, **options)
     return x.to(options["dtype"]).square().cumsum(options["dim"])[:, -1:].sqrt()
 
