@@ -114,16 +114,3 @@ def test_shares_are_of_equal_work_and_leave_out_nothing(
     assert sorted(torch.cat(shares).tolist()) == counts.nonzero().flatten().tolist()
     work = [int(counts[share].sum()) for share in shares]
     assert max(work) - min(work) <= counts.max()
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("case", hard_sets())
-def test_a_real_gpu_finds_the_same_to_the_last_bit_whatever_training_has_chosen(case: str) -> None:
-    sets = hard_sets()[case]
-    there = tuple(part.cuda() for part in sets)
-    torch.set_float32_matmul_precision("high")
-    try:
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            assert figures(there, "torch") == figures(there, "faiss") == figures(sets, "faiss")
-    finally:
-        torch.set_float32_matmul_precision("highest")
