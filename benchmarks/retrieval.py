@@ -1,17 +1,20 @@
 """Speed and memory of the retrieval metrics, side by side with peers, in one run.
 
-    python benchmarks/retrieval.py [--repeats 7] [--oml-python VENV/bin/python] [--memory]
+    python benchmarks/retrieval.py [--repeats 7] [--oml-python VENV/bin/python] [--memory] [--processes 2]
 
 Speed: all metrics by `retrieval_metrics` against a bare exact faiss search with the same k (add, then
 search), pytorch-metric-learning (k="max_bin_count") and open-metric-learning. Repetitions are interleaved; a
 ratio is the median over repetitions of time / time of the bare search in the same repetition, with quartiles.
 open-metric-learning needs its own environment (numpy < 2), given by --oml-python, and is skipped without it.
 Memory: rise of the peak of a fresh process beyond the embeddings at 60,502 x 512.
+Processes: that many, of one thread each; in turn, one ranks all queries while the others wait, and each ranks its
+share.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
@@ -58,7 +61,7 @@ def speed(name: str, count: int, classes: int, repeats: int, oml_python: str | N
     )
     contestants: dict[str, Callable[[], object]] = {
         f"bare faiss search, k = {k}": lambda: bare_search(x, k),
-        "dml, faiss": lambda: retrieval_metrics(*tensors),
+        "dml, faiss": lambda: retrieval_metrics(*tensors, backend="faiss"),
         "dml, torch": lambda: retrieval_metrics(*tensors, backend="torch"),
         "pytorch-metric-learning": lambda: calculator.get_accuracy(*tensors),
     }
@@ -165,6 +168,30 @@ def memory() -> None:
     print(f"beyond the embeddings {peak - now:.2f} GiB, target below 1.50 GiB")
 
 
+def shares(repeats: int) -> None:
+    """Print, in the main process of those that torchrun started, the times of one process and of all."""
+    import torch
+
+    from dml.distributed import barrier, is_main, process_group, world_size
+    from dml.retrieval import retrieval_metrics
+
+    with process_group():
+        times: dict[str, list[float]] = {"one process": [], f"{world_size()} processes": []}
+        for name, (count, classes) in SHAPES.items():
+            x, labels = (torch.from_numpy(a) for a in embeddings(count, classes))
+            for _ in range(repeats + 1):  # the first is a warm-up
+                for values, shared in zip(times.values(), (False, True), strict=True):
+                    barrier()
+                    start = time.perf_counter()
+                    if shared or is_main():
+                        retrieval_metrics(x, labels, shared=shared)
+                    barrier()
+                    values.append(time.perf_counter() - start)
+            if is_main():
+                print(f"\n{name}, threads of a process: {torch.get_num_threads()}, {repeats} repetitions")
+                print_table({contestant: values[-repeats:] for contestant, values in times.items()})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -172,6 +199,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repetitions")
     parser.add_argument("--oml-python", help="python of an environment with open-metric-learning")
     parser.add_argument("--memory", action="store_true", help="also measure memory at 60,502 x 512")
+    parser.add_argument("--processes", type=int, help="also measure the search shared by so many processes")
+    parser.add_argument("--only-shares", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--serve-oml", help=argparse.SUPPRESS)
     parser.add_argument("--only-memory", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -179,11 +208,22 @@ def main() -> None:
         serve_oml(arguments.serve_oml)
     elif arguments.only_memory:
         memory()
+    elif arguments.only_shares:
+        shares(arguments.repeats)
     else:
         for name, (count, classes) in SHAPES.items():
             speed(name, count, classes, arguments.repeats, arguments.oml_python)
         if arguments.memory:
             subprocess.run([sys.executable, __file__, "--only-memory"], check=True)
+        if arguments.processes:
+            launcher = [
+                "-m",
+                "torch.distributed.run",
+                f"--nproc-per-node={arguments.processes}",
+                "--standalone",
+            ]
+            command = [sys.executable, *launcher, __file__, "--only-shares", f"--repeats={arguments.repeats}"]
+            subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
 
 
 if __name__ == "__main__":

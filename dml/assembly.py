@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from dml.backbones import fold_batchnorm
 from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
 from dml.data import Records, Sampler, Splits, evaluation_batches, training_batches
-from dml.devices import choose_workers, prepare_device
+from dml.devices import choose_device, choose_workers, prepare_device
 from dml.distributed import is_main, world_size
 from dml.environment import describe_environment
 from dml.losses import (
@@ -34,7 +34,7 @@ from dml.losses import (
 )
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
-from dml.retrieval import BACKENDS, Evaluator, RetrievalMetrics
+from dml.retrieval import Evaluator, RetrievalMetrics, choose_backend
 from dml.training import (
     PRECISIONS,
     BestOnTest,
@@ -57,6 +57,7 @@ __all__ = [
     "build_model",
     "build_objective",
     "build_trainer",
+    "environment_of",
     "open_loggers",
 ]
 
@@ -213,19 +214,17 @@ def build_trainer(
     scheduler = build(cfg.scheduler)(optimizer, total_steps=cfg.trainer.max_steps)
     options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items()}
     del options["device"], options["deterministic"], options["tf32"]
-    num_workers = choose_workers(cfg, device)
-    environment = describe_environment(seed=cfg.seed, device=device, num_workers=num_workers)
     trainer = Trainer(
         model,
         objective,
         optimizer,
         scheduler,
-        batches=_batches(cfg, data.train, sampler, num_workers),
+        batches=_batches(cfg, data.train, sampler, choose_workers(cfg, device)),
         validate=_validation(cfg, evaluator, data, folder.parent),
         folder=folder,
         seed=cfg.seed,
         device=device,
-        record={"config": to_plain(cfg), "environment": environment},
+        record={"config": to_plain(cfg), "environment": environment_of(cfg)},
         val_chooses=data.val_chooses,
         **options,
     )
@@ -242,6 +241,15 @@ def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Pa
         return evaluator(model, data.val).metrics
 
     return validate
+
+
+def environment_of(cfg: TrainConfig) -> dict[str, Any]:
+    """What a run of this configuration is executed on, here and now."""
+    device = choose_device(cfg)
+    backend, _ = choose_backend(cfg.evaluator.backend, device)
+    return describe_environment(
+        seed=cfg.seed, device=device, num_workers=choose_workers(cfg, device), search_backend=backend
+    )
 
 
 @contextmanager
@@ -334,8 +342,10 @@ def _check_zero_shot(model: EmbeddingModel, objective: Objective, labels: NDArra
 
 def _check_evaluator(cfg: TrainConfig) -> None:
     options = cfg.evaluator
-    if options.backend not in BACKENDS:
-        raise ConfigError(f"evaluator.backend={options.backend}; accepted: {', '.join(BACKENDS)}")
+    try:
+        choose_backend(options.backend, choose_device(cfg))
+    except ValueError as error:
+        raise ConfigError(f"evaluator.backend={options.backend}: {error}") from error
     if options.batch_size < 1:
         raise ConfigError(f"evaluator.batch_size={options.batch_size} must be at least 1")
     ranks = list(options.recall_at)

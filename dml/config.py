@@ -43,6 +43,7 @@ EXECUTION = (
     "accept_changes",
     "dataset.cache",
     "dataset.cache_folder",
+    "evaluator.backend",
     "evaluator.batch_size",
     "logger",
     "num_workers",
@@ -133,7 +134,7 @@ class LoggerConfig:
 class EvaluatorConfig:
     recall_at: list[int] = MISSING
     batch_size: int = MISSING
-    backend: str = MISSING  # faiss or torch
+    backend: str = MISSING  # auto, faiss or torch
 
 
 @dataclass

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 __all__ = [
     "barrier",
     "broadcast",
+    "deal",
     "gather_numbers",
     "gather_rows",
     "is_main",
@@ -68,6 +69,11 @@ def is_main() -> bool:
 def share(count: int) -> slice:
     """The part of ``count`` things that falls to this process; shares are in the order of ranks and differ by one."""
     return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
+
+
+def deal() -> slice:
+    """The part of things that falls to this process if they are dealt out one by one: of sorted ones, a fair share."""
+    return slice(rank(), None, world_size())
 
 
 def broadcast(value: T) -> T:

@@ -32,10 +32,12 @@ PACKAGES = (
 )
 
 
-def describe_environment(*, seed: int, device: torch.device, num_workers: int) -> dict[str, Any]:
+def describe_environment(
+    *, seed: int, device: torch.device, num_workers: int, search_backend: str
+) -> dict[str, Any]:
     """Versions, machine, device, source, command line and seed, as plain values.
 
-    num_workers: the processes that load images.
+    num_workers: the processes that load images; search_backend: what searches.
     """
     on_gpu = device.type == "cuda"
     status = _git("status", "--porcelain", "--untracked-files=no")
@@ -47,6 +49,7 @@ def describe_environment(*, seed: int, device: torch.device, num_workers: int) -
         "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES") if on_gpu else None,
         "float32": describe_precision(device),
         "cuda": torch.version.cuda if on_gpu else None,
+        "search_backend": search_backend,
         "processes": world_size(),
         "num_workers": num_workers,
         "python": platform.python_version(),

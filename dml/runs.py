@@ -29,12 +29,11 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.assembly import build_data, build_evaluator, build_model
+from dml.assembly import build_data, build_evaluator, build_model, environment_of
 from dml.config import ConfigError, TrainConfig, check_config, config_differences, load_config, to_plain
 from dml.data import Records
-from dml.devices import choose_device, choose_workers
+from dml.devices import choose_device
 from dml.distributed import broadcast, is_main
-from dml.environment import describe_environment
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
@@ -178,9 +177,7 @@ def start_run(cfg: TrainConfig, folder: Path) -> None:
     if not lock_folder(folder):
         raise FileExistsError(f"{folder} is under way in another process: choose another hydra.run.dir")
     _refuse_used(folder)
-    device = choose_device(cfg)
-    environment = describe_environment(seed=cfg.seed, device=device, num_workers=choose_workers(cfg, device))
-    _write_json(folder / "environment.json", environment)
+    _write_json(folder / "environment.json", environment_of(cfg))
     _write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_plain(cfg))))
 
 

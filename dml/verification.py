@@ -8,10 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
+from dml.assembly import (
+    build_data,
+    build_evaluator,
+    build_model,
+    build_objective,
+    build_trainer,
+    environment_of,
+)
 from dml.config import load_config
-from dml.devices import choose_workers
-from dml.environment import describe_environment
 from dml.runs import move_data
 from dml.training import StepLogger, read_steps
 
@@ -57,8 +62,7 @@ def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> 
         with closing(StepLogger(Path(scratch) / "steps.csv", start=0)) as logger:
             trainer.fit([logger], until=max(recorded))
         repeated = read_steps(Path(scratch) / "steps.csv")
-    workers = choose_workers(cfg, trainer.device)
-    now = describe_environment(seed=cfg.seed, device=trainer.device, num_workers=workers)
+    now = environment_of(cfg)
     return Verification(
         {step: (recorded[step], repeated[step]) for step in recorded},
         {key: (then.get(key), now[key]) for key in now if key != "command" and then.get(key) != now[key]},

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,10 +6,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dml.assembly import build_model, build_objective
-from dml.config import TrainConfig
+from dml.assembly import build_model, build_objective, environment_of
+from dml.config import ConfigError, TrainConfig, config_differences, to_plain
 from dml.training import Trainer
 from tests.noise import noise
+from tests.pretend_device import pretend_gpus
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -34,7 +36,7 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("trainer.warmup_steps=-1", "warmup_steps=-1"),
         ("learning_rates.head=-5", "learning_rates.head=-5"),
         ("loss.neg_margin=nan", "not a finite number"),
-        ("evaluator.backend=foo", "accepted: faiss, torch"),
+        ("evaluator.backend=foo", "choose one of auto, faiss, torch"),
         ("evaluator.batch_size=0", "batch_size=0"),
         ("evaluator.recall_at=[]", "one or more different ranks"),
         ("evaluator.recall_at=[1,1]", "one or more different ranks"),
@@ -57,6 +59,27 @@ def test_wrong_input_is_refused_before_anything_is_written(
     with pytest.raises((ValueError, OSError), match=message):
         train(compose_smoke(override), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_faiss_where_it_cannot_be_imported_is_refused_before_anything_is_written(
+    compose_smoke: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(
+        ConfigError, match=r"evaluator.backend=faiss: .*cannot be imported.*choose torch or auto"
+    ):
+        train(compose_smoke("evaluator.backend=faiss"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_searches_is_recorded_by_its_own_name_and_is_no_difference_between_runs(
+    compose_smoke: Compose,
+) -> None:
+    configs = [compose_smoke(f"evaluator.backend={name}") for name in ("faiss", "torch", "auto")]
+    assert [environment_of(cfg)["search_backend"] for cfg in configs] == ["faiss", "torch", "faiss"]
+    with pretend_gpus():
+        assert environment_of(configs[2])["search_backend"] == "torch"
+    assert config_differences(to_plain(configs[0]), to_plain(configs[2])) == []
 
 
 def test_a_memory_for_a_loss_without_pairs_is_refused(compose_smoke: Compose, tmp_path: Path) -> None:

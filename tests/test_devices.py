@@ -195,6 +195,6 @@ def test_the_environment_says_which_gpu_and_in_which_precision(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     with pretend_gpus(2):
         device = prepare_device(compose_smoke("trainer.device=cuda:1"))
-        found = describe_environment(seed=0, device=device, num_workers=5)
+        found = describe_environment(seed=0, device=device, num_workers=5, search_backend="")
     expected = {"device": "Pretended GPU", "device_index": 1, "visible_devices": "4,5", "float32": "float32"}
     assert found.items() >= {**expected, "num_workers": 5}.items()

@@ -39,7 +39,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 
 
 def recorded() -> tuple[str | None, bool | None]:
-    found = describe_environment(seed=0, device=torch.device("cpu"), num_workers=0)
+    found = describe_environment(seed=0, device=torch.device("cpu"), num_workers=0, search_backend="")
     return found["git_revision"], found["git_modified"]
 
 

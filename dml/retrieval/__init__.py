@@ -1,8 +1,9 @@
 """Exact retrieval: embed a set, search for nearest embeddings, and the metrics that count what is found."""
 
+from dml.retrieval.backends import BACKENDS, Neighbours, choose_backend
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.evaluator import Evaluation, Evaluator
-from dml.retrieval.index import BACKENDS, Neighbours, exact_search
+from dml.retrieval.index import exact_search
 from dml.retrieval.metrics import RetrievalMetrics, average_precisions, retrieval_metrics
 from dml.retrieval.neighbours import nearest_neighbours
 
@@ -14,6 +15,7 @@ __all__ = [
     "Neighbours",
     "RetrievalMetrics",
     "average_precisions",
+    "choose_backend",
     "embed",
     "exact_search",
     "nearest_neighbours",

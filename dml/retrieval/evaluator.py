@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dml.data import Records
-from dml.distributed import broadcast, gather_numbers, gather_rows, is_main
+from dml.distributed import broadcast, gather_numbers, gather_rows
+from dml.retrieval.backends import choose_backend
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.metrics import RetrievalMetrics, retrieval_metrics
 from dml.types import Batch
@@ -32,8 +33,11 @@ class Evaluator:
     Args:
         batches: gives the evaluation batches of a set, in its order; the share of this process.
         recall_at: the K of Recall@K.
-        backend: ``faiss`` or ``torch``.
+        backend: ``faiss``, ``torch``, or ``auto``, which is one of them; see `choose_backend`.
         device: where the model runs.
+
+    Raises:
+        ValueError: an unknown backend, or one that cannot be imported.
     """
 
     def __init__(
@@ -45,21 +49,32 @@ class Evaluator:
         device: torch.device,
     ) -> None:
         self._batches, self._recall_at = batches, tuple(recall_at)
-        self._backend, self._device = backend, device
+        self._device = device
+        self._backend, self._searches_on = choose_backend(backend, device)
 
     def __call__(self, model: nn.Module, records: Records) -> Evaluation:
-        """Measure a set: every process embeds its share, the main one measures all, all get both."""
-        own = embed(model, self._batches(records), device=self._device, target_tiles=records.target_tiles)
+        """Measure a set: every process embeds its share, gets all embeddings, and ranks its share of the queries.
+
+        Embeddings stay where the backend searches until the end; the result, the same in every process, is on the CPU.
+        """
+        own = embed(
+            model,
+            self._batches(records),
+            device=self._device,
+            collect_on=self._searches_on,
+            target_tiles=records.target_tiles,
+        )
         sizes = gather_numbers(len(own.labels))[:, 0].tolist()
         embeddings = Embeddings(*(None if rows is None else gather_rows(rows, sizes) for rows in own))  # type: ignore[arg-type]
-        metrics = None
-        if is_main():
-            metrics = retrieval_metrics(
-                *_query_and_gallery(embeddings, records), recall_at=self._recall_at, backend=self._backend
-            )
-            if embeddings.on_target is not None:
-                metrics = replace(metrics, selection_accuracy=embeddings.on_target.mean().item())
-        return Evaluation(cast(RetrievalMetrics, broadcast(metrics)), embeddings)
+        metrics = retrieval_metrics(
+            *_query_and_gallery(embeddings, records),
+            recall_at=self._recall_at,
+            backend=self._backend,
+            shared=True,
+        )
+        if embeddings.on_target is not None:
+            metrics = replace(metrics, selection_accuracy=embeddings.on_target.mean().item())
+        return Evaluation(broadcast(metrics), embeddings._replace(vectors=embeddings.vectors.cpu()))
 
     def check(self, records: Records, role: str) -> None:
         """Refuse, before any training, a set that could not be evaluated after it.
@@ -88,7 +103,7 @@ def _query_and_gallery(embeddings: Embeddings, records: Records) -> tuple[Tensor
     if records.is_query is None:
         return parts
     query = torch.from_numpy(records.is_query)
-    return tuple(part[rows] for rows in (query, ~query) for part in parts)
+    return tuple(part[rows.to(part.device)] for rows in (query, ~query) for part in parts)
 
 
 def _any_positive(records: Records) -> bool:

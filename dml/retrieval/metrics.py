@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dml.retrieval.index import CHUNK_SIZE, Array, check_search, float32_embeddings
-from dml.retrieval.ranking import UNIT_TOLERANCE, LabelledSets, one_thread, rank, round_to_grid
+from dml.distributed import deal, gather_numbers, gather_rows, is_main
+from dml.retrieval.backends import BLOCK, choose_backend
+from dml.retrieval.index import CHUNK_SIZE, Array, check_search, device_of
+from dml.retrieval.ranking import one_thread, rank
+from dml.retrieval.sets import LabelledSets, correct_items, labelled_sets
 
 __all__ = ["RetrievalMetrics", "average_precisions", "retrieval_metrics"]
 
@@ -71,8 +73,9 @@ def retrieval_metrics(
     gallery_labels: Array | None = None,
     *,
     recall_at: Sequence[int] = (1, 2, 4, 8),
-    backend: str = "faiss",
+    backend: str = "auto",
     chunk_size: int = CHUNK_SIZE,
+    shared: bool = False,
 ) -> RetrievalMetrics:
     """Rank the gallery for every query by exact search, once, and count what is correct.
 
@@ -84,33 +87,41 @@ def retrieval_metrics(
 
     Without a gallery the queries are searched in themselves and each one's own entry is removed by its index.
     Among equal similarities the wrong items come first, so that a collapsed model scores 0. Queries without
-    a correct item are left out and counted. The order of the gallery, chunk_size (queries searched at a time)
-    and backend ("faiss", "torch") change no bit of the result.
+    a correct item are left out and counted. The order of the gallery, chunk_size (queries searched at a time),
+    backend ("auto", "faiss", "torch"; see `choose_backend`), device and number of processes change no bit of it.
+
+    shared: every process of the run calls this with the same sets, ranks its share of the queries, and gets the result
+    over all; otherwise the process that calls ranks them all.
 
     Shapes: query (Q, D), query_labels (Q,), gallery (G, D), gallery_labels (G,); tensors or numpy arrays,
     labels of any integer type. Embeddings that miss unit length by more than the rounding of float32 are brought to
     it: those of a bfloat16 model miss it by up to 4e-3, enough to change a ranking.
-    Memory: a rounded float32 copy of each set, a float64 copy of the gallery if ties must be settled over all
-    of it, and blocks bounded by chunk_size.
+    Memory, in every process: a rounded float32 copy of each set, a float64 copy of the gallery if ties must be settled
+    over all of it, and blocks bounded by chunk_size; with backend torch all of it on the device of the queries.
 
     Raises ValueError or TypeError, with the value and the first bad row, for what cannot be ranked. Warns
     (UserWarning) if the mean pairwise cosine is above 0.999: such a model has collapsed.
     Source: Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020.
     """
+    backend, device = choose_backend(backend, device_of(query))
     with one_thread():
-        sets = _labelled_sets(query, query_labels, gallery, gallery_labels)
-        counts = _correct_items(sets)
-    check_search(sets.query, sets.gallery, backend, chunk_size)
+        sets = labelled_sets(query, query_labels, gallery, gallery_labels, device=device)
+        counts = correct_items(sets).cpu()
+    check_search(sets.query, sets.gallery, chunk_size)
     _check_recall_at(recall_at, len(sets.gallery) - sets.same)
-    _warn_if_collapsed(sets)
-    rows = counts.nonzero().flatten()
+    if is_main() or not shared:
+        _warn_if_collapsed(sets)
+    rows = _answerable(counts)
     if len(rows) == 0:
         raise ValueError(
             f"None of the {len(counts)} queries has a correct item in the gallery of {len(sets.gallery)}, so "
             "that no metric is defined: check that both sets use the same class numbers, and that the "
             "classes of a set searched in itself have at least two images."
         )
-    values = _rank_and_score(sets, counts, recall_at, backend, chunk_size)[rows.cpu()]
+    own = rows[deal()] if shared else rows
+    values = _rank_and_score(sets, own, counts, recall_at, backend, chunk_size)[own]
+    if shared:
+        values = gather_rows(values, gather_numbers(len(values))[:, 0].tolist())
     *recall, r_precision, map_at_r = (math.fsum(column) / len(rows) for column in values.T.tolist())
     return RetrievalMetrics(
         recall=dict(zip(recall_at, recall, strict=True)),
@@ -128,29 +139,35 @@ def average_precisions(
     gallery: Array | None = None,
     gallery_labels: Array | None = None,
     *,
-    backend: str = "faiss",
+    backend: str = "auto",
     chunk_size: int = CHUNK_SIZE,
 ) -> Tensor:
     """The average precision up to rank R(q) of each query, whose mean is map@r: (Q,) float64.
 
     NaN for a query without a correct item. Sets, ties and errors as in `retrieval_metrics`.
     """
+    backend, device = choose_backend(backend, device_of(query))
     with one_thread():
-        sets = _labelled_sets(query, query_labels, gallery, gallery_labels)
-        counts = _correct_items(sets)
-    check_search(sets.query, sets.gallery, backend, chunk_size)
-    return _rank_and_score(sets, counts, (1,), backend, chunk_size)[:, -1]
+        sets = labelled_sets(query, query_labels, gallery, gallery_labels, device=device)
+        counts = correct_items(sets).cpu()
+    check_search(sets.query, sets.gallery, chunk_size)
+    return _rank_and_score(sets, _answerable(counts), counts, (1,), backend, chunk_size)[:, -1]
+
+
+def _answerable(counts: Tensor) -> Tensor:
+    """The queries that have something to find, by its number: dealt out in turn, they are shares of equal work."""
+    return counts.argsort(stable=True)[int((counts == 0).sum()) :]
 
 
 def _rank_and_score(
-    sets: LabelledSets, counts: Tensor, recall_at: Sequence[int], backend: str, chunk_size: int
+    sets: LabelledSets, rows: Tensor, counts: Tensor, recall_at: Sequence[int], backend: str, chunk_size: int
 ) -> Tensor:
-    """Rank for each query that has one of its `counts` correct items, and score: rows as in `_per_query`, else NaN."""
+    """Rank for some queries, which have their `counts` correct items, and score: rows as in `_per_query`, else NaN."""
     depths = counts.clamp(min=max(recall_at))  # one search for all metrics: k = max(R, largest recall@k)
     values = torch.full((len(counts), len(recall_at) + 2), math.nan, dtype=torch.float64)
-    rows = counts.nonzero().flatten()
-    for part, correct in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size):
-        values[part.cpu()] = _per_query(correct.cpu(), counts[part].cpu(), recall_at)
+    for found in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size):
+        for part, correct in zip(*(torch.split(x, BLOCK) for x in found), strict=True):
+            values[part] = _per_query(correct, counts[part], recall_at)
     return values
 
 
@@ -164,56 +181,6 @@ def _per_query(correct: Tensor, counts: Tensor, recall_at: Sequence[int]) -> Ten
     average = precision.cumsum(dim=1)[:, -1] / counts  # summed in rank order: the same bits whatever k is
     columns = [(found[:, k - 1] > 0).double() for k in recall_at]
     return torch.stack([*columns, counted.sum(dim=1).double() / counts, average], dim=1)
-
-
-def _correct_items(sets: LabelledSets) -> Tensor:
-    """Count R(q) for every query: gallery items of its class, itself excluded. (Q,) int64."""
-    classes, sizes = torch.unique(sets.gallery_labels, return_counts=True)
-    place = torch.searchsorted(classes, sets.query_labels.contiguous()).clamp(max=len(classes) - 1)
-    return torch.where(classes[place] == sets.query_labels, sizes[place], 0) - int(sets.same)
-
-
-def _labelled_sets(
-    query: Array, query_labels: Array, gallery: Array | None, gallery_labels: Array | None
-) -> LabelledSets:
-    x, labels = _unit_embeddings("query", query), _integer_labels("query", query_labels, len(query))
-    labels = labels.to(x.device)
-    if gallery is None and gallery_labels is None:
-        return LabelledSets(x, labels, x, labels, same=True)
-    if gallery is None or gallery_labels is None:
-        names = ("gallery", "gallery_labels") if gallery_labels is None else ("gallery_labels", "gallery")
-        raise ValueError(
-            f"{names[0]} is given but {names[1]} is not: pass both, or neither to search the queries."
-        )
-    y, those = _unit_embeddings("gallery", gallery), _integer_labels("gallery", gallery_labels, len(gallery))
-    return LabelledSets(x, labels, y.to(x.device), those.to(x.device), same=False)
-
-
-def _unit_embeddings(name: str, embeddings: Array) -> Tensor:
-    x = float32_embeddings(name, embeddings)
-    lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64).float()
-    if not lengths.all():
-        raise ValueError(
-            f"Row {int(lengths.flatten().argmin())} of the {name} embeddings is all zeros: it has no direction to be "
-            "compared by. Look at this image, and at whether the model has collapsed."
-        )
-    is_unit = (lengths - 1).abs() <= UNIT_TOLERANCE
-    return round_to_grid(x / torch.where(is_unit, 1.0, lengths))
-
-
-def _integer_labels(name: str, labels: Array, length: int) -> Tensor:
-    labels = torch.from_numpy(labels.copy()) if isinstance(labels, np.ndarray) else labels
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(
-            f"The {name} labels are {labels.dtype}: pass class numbers of an integer type (floating point "
-            "would merge large ones)."
-        )
-    if labels.shape != (length,):
-        raise ValueError(
-            f"The {name} set has {length} embeddings and labels of shape {tuple(labels.shape)}: pass one "
-            "label per embedding."
-        )
-    return labels.to(torch.int64)
 
 
 def _check_recall_at(recall_at: Sequence[int], available: int) -> None:

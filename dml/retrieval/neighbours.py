@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dml.retrieval.index import Neighbours, exact_search
+from dml.retrieval.backends import Neighbours
+from dml.retrieval.index import exact_search
 from dml.retrieval.ranking import without_own
 
 __all__ = ["nearest_neighbours"]
 
 
-def nearest_neighbours(
-    query: Tensor, gallery: Tensor | None, k: int, *, backend: str = "faiss"
-) -> Neighbours:
+def nearest_neighbours(query: Tensor, gallery: Tensor | None, k: int, *, backend: str = "auto") -> Neighbours:
     """The k nearest of the gallery, or of the other queries if there is none: an own entry goes by its index.
 
     Shapes: query (Q, D), gallery (G, D). Raises ValueError for a k beyond the others, and as `exact_search`.

@@ -1,10 +1,7 @@
 """Which items of a ranking are correct, settled exactly: ties count against the model.
 
-The similarity of two embeddings is their dot product after each component was rounded to a multiple of GRID.
-Products of such numbers are multiples of GRID², and for unit vectors every sum of them fits the 53 bits of a
-float64. So the similarity is exact in whatever order it is summed, and what is equal is equal on every
-device, at every place of the gallery and in every chunk. The float32 search only proposes candidates;
-wherever its rounding could matter, the exact similarities decide.
+The float32 search only proposes candidates; wherever its rounding could matter, the exact similarities of
+`dml.retrieval.sets` decide.
 
 Axis letters: Q queries, G gallery items, D embedding dimension, k ranks.
 """
@@ -14,42 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dml.retrieval.index import BACKENDS, CELLS, Neighbours
+from dml.modes import full_precision
+from dml.retrieval.backends import BACKENDS, CELLS, Neighbours, at_a_time
+from dml.retrieval.sets import GRID, UNIT_TOLERANCE, LabelledSets
 
-__all__ = ["UNIT_TOLERANCE", "LabelledSets", "one_thread", "rank", "round_to_grid", "without_own"]
+__all__ = ["one_thread", "rank", "without_own"]
 
-GRID = 2.0**-25  # finer than what float32 resolves of a similarity near 1 (2^-24)
-UNIT_TOLERANCE = 1e-6  # on the length; normalising in float32 leaves a few 1e-7
 SPARE = 4  # candidates beyond the last rank that counts, so that near-ties there are seen
 DEEP = 32  # queries that count ranks beyond 1/32 of the gallery are ranked on all of it at once
-BLOCK = 2**8  # rankings settled at a time: what they need stays in the cache
-
-
-class LabelledSets(NamedTuple):
-    """A query set and the gallery it is searched in.
-
-    query:          (Q, D) float32 on the grid, unit length.
-    query_labels:   (Q,) int64.
-    gallery:        (G, D) float32 on the grid, unit length.
-    gallery_labels: (G,) int64.
-    same:           query and gallery are one set, so item i may not find item i.
-    """
-
-    query: Tensor
-    query_labels: Tensor
-    gallery: Tensor
-    gallery_labels: Tensor
-    same: bool
-
-
-def round_to_grid(embeddings: Tensor) -> Tensor:
-    """Round float32 components to multiples of GRID, half to even; scaling by a power of two is exact."""
-    return (embeddings / GRID).round_().mul_(GRID)
 
 
 def rank(
@@ -57,25 +30,30 @@ def rank(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, some queries at a time, which of their nearest items are correct, the nearest first.
 
-    rows (n,) are the queries to rank, depths (Q,) the last rank that counts for each query. Yields query rows
-    (m,) and bool (m, k), with k at least the depth of each of them. A row may come twice: the later is right.
-    chunk_size queries are searched at a time.
+    The work is done on the device of the sets; rows, depths and what is yielded are on the CPU. rows (n,) are the
+    queries to rank, by rising depth, so that none is searched much deeper than it needs; depths (Q,) the last rank
+    that counts for each query. Yields query rows (m,) and bool (m, k), with k at least the depth of each of them.
+    A row may come twice: the later is right. chunk_size queries are searched at a time.
     """
-    rows = rows[depths[rows].argsort(stable=True)]  # like depths together: k is no larger than needed
+    device = sets.query.device
     deep = (depths[rows] + SPARE + sets.same) * DEEP > len(sets.gallery)
     unsettled = [rows[deep]]
     for chunk in torch.split(rows[~deep], chunk_size) if not deep.all() else ():
         k = int(depths[chunk].max()) + SPARE + sets.same
-        found = BACKENDS[backend](sets.query[chunk], sets.gallery, k)
-        for part, *neighbours in zip(*(torch.split(x, BLOCK) for x in (chunk, *found)), strict=True):
-            correct, open_rows = _rank_candidates(sets, part, depths[part], Neighbours(*neighbours))
-            yield part, correct
-            unsettled.append(part[open_rows])
+        found = BACKENDS[backend](sets.query[chunk.to(device)], sets.gallery, k)
+        for part, *neighbours in zip(
+            *(torch.split(x, at_a_time(device, k)) for x in (chunk, *found)), strict=True
+        ):
+            correct, open_rows = _rank_candidates(
+                sets, part.to(device), depths[part].to(device), Neighbours(*neighbours)
+            )
+            yield part, correct.cpu()
+            unsettled.append(part[open_rows.cpu()])
     rows = torch.cat(unsettled)
     if len(rows):
         gallery = sets.gallery.double()
         for part in torch.split(rows, min(chunk_size, max(1, CELLS // 2 // len(gallery)))):
-            yield part, _rank_whole_gallery(sets, gallery, part, int(depths[part].max()))
+            yield part, _rank_whole_gallery(sets, gallery, part.to(device), int(depths[part].max())).cpu()
 
 
 @contextmanager
@@ -102,7 +80,7 @@ def _rank_candidates(
     again = doubtful.any(dim=1).nonzero().flatten()
     if len(again):
         settled = similarities.double()
-        for pairs in torch.split(doubtful.nonzero(), BLOCK):
+        for pairs in torch.split(doubtful.nonzero(), at_a_time(sets.query.device, sets.query.shape[1])):
             row, column = pairs.unbind(dim=1)
             x, y = sets.query[rows[row]].double(), sets.gallery[indices[row, column]]
             settled[row, column] = x.mul_(y).sum(dim=1)
@@ -145,7 +123,7 @@ def _doubtful(similarities: Tensor, correct: Tensor, doubt: float) -> Tensor:
 
 def _rank_whole_gallery(sets: LabelledSets, gallery: Tensor, rows: Tensor, k: int) -> Tensor:
     """Rank all of the gallery, given in float64, by exact similarities: (m, k)."""
-    with torch.autocast(gallery.device.type, enabled=False):
+    with full_precision(gallery):
         similarities = sets.query[rows].double() @ gallery.T
     if sets.same:
         similarities.scatter_(1, rows[:, None], -math.inf)

@@ -1,10 +1,11 @@
-"""Gradients of a training step, by role of the parameters, for each case: run by torchrun from test_processes.py.
+"""Gradients of a training step, by role of the parameters, for each case, and figures of a search that is shared.
 
-torchrun --nproc-per-node W tests/execution/gradient_cases.py FILE
+torchrun --nproc-per-node W tests/execution/gradient_cases.py FOLDER, as test_processes.py does, writes both there.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from dml.config import register_schema
 from dml.distributed import gather_numbers, is_main, process_group
 from dml.training import Trainer
 from tests.noise import assemble
+from tests.retrieval.embeddings import shared_figures
 
 ROOT = Path(__file__).parents[2]
 MEMORY = ("memory.batches=3", "memory.start_step=1")
@@ -65,5 +67,8 @@ if __name__ == "__main__":
         found["micro-batches of 4"] = gradients(
             *CASES["contrastive + memory + zero-shot"], "trainer.micro_batch=4"
         )
+        figures = shared_figures()
         if is_main():
-            torch.save(found, sys.argv[1])
+            folder = Path(sys.argv[1])
+            torch.save(found, folder / "gradients.pt")
+            (folder / "figures.json").write_text(json.dumps(figures))

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from dml.config import TrainConfig
+from dml.retrieval import retrieval_metrics
 from dml.runs import load_metrics
 from dml.training import read_steps
 from tests.execution.gradient_cases import CASES, gradients
 from tests.noise import assemble
+from tests.retrieval.embeddings import hard_sets
 from train import train
 
 ROOT = Path(__file__).parents[2]
@@ -60,12 +62,26 @@ def alone() -> dict[str, dict[str, Tensor]]:
     return {name: gradients(*overrides) for name, overrides in CASES.items()}
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_the_gradient_is_that_of_one_process(
-    processes: int, alone: dict[str, dict[str, Tensor]], tmp_path: Path
+@pytest.fixture(scope="module", params=[2, 3], ids="{} processes".format)
+def written_by_several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that so many processes wrote their gradients and figures to."""
+    folder = tmp_path_factory.mktemp("several")
+    finish(torchrun(request.param, "tests/execution/gradient_cases.py", str(folder)))
+    return folder
+
+
+def test_figures_of_a_shared_search_are_those_of_one_process_to_the_last_bit(
+    written_by_several: Path,
 ) -> None:
-    finish(torchrun(processes, "tests/execution/gradient_cases.py", str(tmp_path / "gradients.pt")))
-    shared = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    figures = json.loads((written_by_several / "figures.json").read_text())
+    alone = {name: dict(retrieval_metrics(*sets)) for name, sets in hard_sets().items()}
+    assert figures == {f"{name}, {by}": alone[name] for name in alone for by in ("faiss", "torch")}
+
+
+def test_the_gradient_is_that_of_one_process(
+    written_by_several: Path, alone: dict[str, dict[str, Tensor]]
+) -> None:
+    shared = torch.load(written_by_several / "gradients.pt", weights_only=True)
     cut = shared.pop("micro-batches of 4")
     assert set(shared) == set(alone)
     expected = {**alone, "micro-batches of 4": alone["contrastive + memory + zero-shot"]}

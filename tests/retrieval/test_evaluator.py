@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dml.data import EvaluationTransform, Records, evaluation_batches
 from dml.retrieval import Evaluator, embed, retrieval_metrics
 from dml.types import Pooled
+from tests.pretend_device import pretend_gpus
 
 
 class Colours(nn.Module):
@@ -28,11 +29,13 @@ def records(count: int = 12) -> Records:
     return Records(images, np.arange(count), np.arange(count) % 4, ("a", "b", "c", "d"), ("",) * count)
 
 
-def evaluator(recall_at: tuple[int, ...] = (1, 2)) -> Evaluator:
+def evaluator(
+    recall_at: tuple[int, ...] = (1, 2), *, backend: str = "faiss", device: str = "cpu"
+) -> Evaluator:
     batches = partial(
         evaluation_batches, transform=EvaluationTransform(size=8, resize=8), batch_size=5, num_workers=0
     )
-    return Evaluator(batches, recall_at=recall_at, backend="faiss", device=torch.device("cpu"))
+    return Evaluator(batches, recall_at=recall_at, backend=backend, device=torch.device(device))
 
 
 def test_the_figures_are_those_of_the_embeddings() -> None:
@@ -110,7 +113,8 @@ class Weighing(Colours):
     """All weight on the upper left of four locations."""
 
     def forward(self, images: Tensor) -> Pooled:
-        return super().forward(images)._replace(weights=torch.tensor([[0.7, 0.1, 0.1, 0.1]] * len(images)))
+        weights = torch.tensor([[0.7, 0.1, 0.1, 0.1]] * len(images), device=images.device)
+        return super().forward(images)._replace(weights=weights)
 
 
 def test_selection_accuracy_is_the_mean_share_of_the_weights_on_the_targets() -> None:
@@ -125,3 +129,31 @@ def test_there_is_no_selection_accuracy_without_weights_or_without_known_targets
     for model, data in ((Colours(), marked), (Weighing(), records())):
         metrics = evaluator()(model, data).metrics
         assert metrics.selection_accuracy is None and "selection_accuracy" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("backend", "searched_on"), [("auto", "cuda:0"), ("torch", "cuda:0"), ("faiss", "cpu")]
+)
+@pytest.mark.parametrize("is_query", [None, [True] * 5 + [False] * 7])
+def test_embeddings_stay_where_the_search_is_until_the_end(
+    backend: str, searched_on: str, is_query: list[bool] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, devices = dataclasses.replace(records(), images=records().images.view(HalfMarked)), []
+    data = dataclasses.replace(data, is_query=None if is_query is None else np.array(is_query))
+
+    def watched(query: Tensor, *rest: Tensor, **options: object) -> object:
+        devices.append(str(query.device))
+        return retrieval_metrics(query, *rest, **options)
+
+    expected = evaluator()(Weighing(), data)
+    monkeypatch.setattr("dml.retrieval.evaluator.retrieval_metrics", watched)
+    with pretend_gpus():
+        found = evaluator(backend=backend, device="cuda:0")(Weighing(), data)
+    assert devices == [searched_on] and found.metrics == expected.metrics
+    assert torch.equal(found.embeddings.vectors, expected.embeddings.vectors)
+    assert {part.device.type for part in found.embeddings} == {"cpu"}
+
+
+def test_an_unknown_backend_is_refused_before_anything_is_embedded() -> None:
+    with pytest.raises(ValueError, match="no search backend 'annoy': choose one of auto, faiss, torch"):
+        evaluator(backend="annoy")

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dml.retrieval import RetrievalMetrics, average_precisions, ranking, retrieval_metrics
+from tests.retrieval.embeddings import clustered, coarse
 
 BACKENDS = ("faiss", "torch")
 NAMES = ("recall@1", "recall@2", "recall@4", "recall@8", "r_precision", "map@r")
@@ -47,23 +48,6 @@ def oracle(query, labels, gallery=None, gallery_labels=None, recall_at=(1, 2, 4,
         sums["map@r"] += sum(sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]) / total
     means = {name: value / queries for name, value in sums.items()}
     return {**means, "queries": queries, "gallery": len(gallery), "left_out": len(query) - queries}
-
-
-def clustered(
-    count: int, classes: int, *, seed: int = 0, dim: int = 16, noise: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Unit vectors around a centre per class, in random order of class."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(classes, (count,), generator=generator)
-    centres = torch.randn(classes, dim, generator=generator)
-    return normalize(centres[labels] + noise * torch.randn(count, dim, generator=generator), dim=1), labels
-
-
-def coarse(count: int, classes: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Unit vectors with four components of ±1/2: a few similarities only, so nearly everything ties."""
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(2, (count, 4), generator=generator) * 2 - 1
-    return signs / 2, torch.randint(classes, (count,), generator=generator)
 
 
 def on_axis(*axes: int) -> Tensor:
@@ -396,7 +380,7 @@ def test_integer_embeddings_are_refused():
 
 
 def test_an_unknown_backend_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match="'annoy': choose one of faiss, torch"):
+    with pytest.raises(ValueError, match="'annoy': choose one of auto, faiss, torch"):
         retrieval_metrics(*clustered(50, 5), backend="annoy")
 
 

@@ -1,0 +1,55 @@
+"""Sets of embeddings to be searched, each hard in its own way, and their figures when all processes share the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from dml.retrieval import retrieval_metrics
+
+__all__ = ["clustered", "coarse", "hard_sets", "shared_figures"]
+
+
+def clustered(
+    count: int, classes: int, *, seed: int = 0, dim: int = 16, noise: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors around a centre per class, in random order of class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=generator)
+    centres = torch.randn(classes, dim, generator=generator)
+    return normalize(centres[labels] + noise * torch.randn(count, dim, generator=generator), dim=1), labels
+
+
+def coarse(count: int, classes: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Unit vectors with four components of ±1/2: a few similarities only, so nearly everything ties."""
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(2, (count, 4), generator=generator) * 2 - 1
+    return signs / 2, torch.randint(classes, (count,), generator=generator)
+
+
+def hard_sets() -> dict[str, tuple[Tensor, ...]]:
+    """Arguments of retrieval_metrics, by what is hard about them."""
+    x, y = clustered(700, 60)
+    uneven = torch.where(torch.arange(700) < 250, 0, y)  # one class has a third of the images
+    lengths = torch.rand(700, 1, generator=torch.Generator().manual_seed(0)).add(0.5)
+    return {
+        "nearly everything ties": coarse(300, 40),
+        "classes of very different sizes": (x, uneven),
+        "vectors of any length": (x * lengths, y),
+        "half precision": (x.bfloat16(), y),
+        "queries and a gallery": (*clustered(50, 12, seed=1), *clustered(400, 12, seed=2)),
+        "fewer queries than processes": (x[:2], y[:2], x[2:], y[2:]),
+        "queries with nothing to find": (x, torch.where(torch.arange(700) < 50, torch.arange(700) + 100, y)),
+    }
+
+
+def shared_figures() -> dict[str, dict[str, Any]]:
+    """What every process of the group finds if each ranks its share, by set and backend."""
+    return {
+        f"{name}, {backend}": dict(retrieval_metrics(*sets, backend=backend, chunk_size=64, shared=True))
+        for name, sets in hard_sets().items()
+        for backend in ("faiss", "torch")
+    }
