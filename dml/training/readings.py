@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from dml.losses import Losses
 
-__all__ = ["NonFiniteLossError", "Readings"]
+__all__ = ["NonFiniteLossError", "Readings", "check_weights"]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A term of the loss became NaN or infinite; the message names step and term."""
+    """A term of the loss, or a weight, became NaN or infinite; the message names step and term."""
 
 
 class Readings:
@@ -82,6 +82,20 @@ class Readings:
 
     def _must_be_finite(self, figures: Mapping[str, Tensor]) -> list[Tensor]:
         return [figures["total loss"]] + [figures["gradient norm"]] * (not self._norm_may_overflow)
+
+
+def check_weights(step: int, weights: Iterable[Tensor]) -> None:
+    """Refuse to save what a step with a finite loss and an enormous rate has made of the weights.
+
+    Raises:
+        NonFiniteLossError: a weight is NaN or infinite.
+    """
+    finite = torch.stack([weight.detach().isfinite().all() for weight in weights]).all()
+    if not finite:
+        raise NonFiniteLossError(
+            f"after step {step} a weight is NaN or infinite: lower optimizer.lr or trainer.gradient_clip; the "
+            "checkpoints stay as they were"
+        )
 
 
 def _failure(step: int, figures: Mapping[str, Tensor]) -> NonFiniteLossError:

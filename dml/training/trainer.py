@@ -26,7 +26,7 @@ from dml.training.loggers import Logger
 from dml.training.optimization import freeze_batchnorm, use_batch_statistics, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
 from dml.training.prototype_features import prototype_features
-from dml.training.readings import Readings
+from dml.training.readings import Readings, check_weights
 from dml.training.replicas import check_replicas
 from dml.training.save_timer import SaveTimer
 from dml.types import Batch, Pooled
@@ -192,13 +192,8 @@ class Trainer:
         scalars: dict[str, float] = {}
         if loggers and (self.step % self.log_every == 0 or due):
             terms = {f"loss/{name}": value for name, value in losses.terms().items()}
-            figures: dict[str, Tensor | float] = {
-                **terms,
-                "gradient_norm": gradient_norm,
-                **rates,
-                **pooling_statistics(pooled),
-            }
-            scalars = self._read(loggers, figures)
+            statistics = pooling_statistics(pooled)
+            scalars = self._read(loggers, {**terms, "gradient_norm": gradient_norm, **rates, **statistics})
             _log(loggers, "training", self.step, scalars)
             if due and self.step > self.warmup_steps:
                 self._warn_of_collapse(pooled)
@@ -319,6 +314,7 @@ class Trainer:
     def _save_last(self, loggers: Sequence[Logger]) -> bool:
         """Write everything that is needed to go on from the current step, with nothing in it that is not finite."""
         self._read(loggers, {})
+        check_weights(self.step, (*self.model.parameters(), *self.objective.parameters()))
         self._check_replicas()
         self.timer.saved(self.step)
         state = {name: getattr(self, name).state_dict() for name in ("optimizer", "scheduler")}

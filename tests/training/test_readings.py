@@ -136,6 +136,26 @@ def test_what_is_not_finite_never_reaches_a_checkpoint_between_validations(
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 0
 
 
+def test_weights_that_a_step_with_a_finite_loss_has_made_infinite_are_not_saved(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke(*RUN, "trainer.save_every=1 steps"), tmp_path)
+    update = trainer._update
+
+    def enormous(*arguments: Any) -> Any:
+        told = update(*arguments)
+        with torch.no_grad():
+            trainer.model.projection.weight[0, 0] = math.inf
+        return told
+
+    trainer._update = enormous  # type: ignore[method-assign]
+    with pytest.raises(
+        NonFiniteLossError, match=r"after step 1 a weight is NaN or infinite: lower optimizer.lr"
+    ):
+        trainer.fit([])
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 0
+
+
 def losses(total: float) -> Losses:
     return Losses(torch.tensor(total), torch.tensor(total))
 

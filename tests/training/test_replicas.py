@@ -49,6 +49,12 @@ def test_the_checksum_stays_on_the_device_of_the_tensors() -> None:
     assert checksum([torch.zeros(3, device="meta")]).device.type == "meta"
 
 
+def test_a_counter_on_the_cpu_beside_weights_on_a_gpu_is_counted_in(pretend_gpu: object) -> None:
+    weights, counter = torch.arange(3.0), torch.tensor(5.0)
+    mixed = checksum([weights.to("cuda:0"), counter, weights.to("cuda:0")])
+    assert mixed.is_cuda and int(mixed) == int(checksum([weights, counter, weights]))
+
+
 def test_the_fewer_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     told = [[5, 1], [5, 2], [5, 1], [4, 1]]
     monkeypatch.setattr(replicas, "world_size", lambda: 4)
