@@ -9,7 +9,8 @@ batches, with another copy of the same model and objective, and nothing else. Th
 request for a batch to the next, so with all that goes on in between: seeds, gradient norm and clipping, the check for
 finite numbers, logs to files, TensorBoard and the terminal. Both take turns step by step, in either order; the
 overhead is the median of the ratio of neighbours, with its 95 % interval by order statistics. Batches lie in memory
-already. Then the trainer runs on its own with the real loader, and the share of the time that it waits is printed.
+already. Then checkpoints are timed. Then the trainer runs on its own with the real loader, and the share of the time
+that it waits is printed.
 """
 
 from __future__ import annotations
@@ -120,6 +121,18 @@ def waiting(cfg: TrainConfig, folder: Path, steps: int) -> float:
     return waited / (time.perf_counter() - marks[0])
 
 
+def saving(cfg: TrainConfig, folder: Path) -> float:
+    """Seconds of a checkpoint, flushed to the disk; the median of five."""
+    trainer, seconds = build(cfg, folder), []
+    trainer.validate = lambda model: {trainer.select_by: 0.0}
+    trainer.fit([], until=2)
+    for _ in range(5):
+        start = time.perf_counter()
+        trainer._save_last([])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -149,6 +162,10 @@ def main() -> None:
         print("overhead: {:+.1%} [{:+.1%}, {:+.1%}]".format(*(value - 1 for value in interval(ratios))))
         fastest = sum(sorted(a for a, _ in pairs)[:10]) / sum(sorted(b for _, b in pairs)[:10])
         print(f"overhead in the ten fastest steps of each: {fastest - 1:+.1%}")
+        seconds = saving(cfgs[0], Path(scratch))
+        print(
+            f"a checkpoint takes {seconds * 1e3:.0f} ms, one every 10 minutes {seconds / 600:.2%} of the time"
+        )
         for cfg in cfgs:
             share = waiting(cfg, Path(scratch), max(10, options.steps // 4))
             print(f"waiting for data with num_workers={cfg.num_workers}: {share:.1%} of the time")

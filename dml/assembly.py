@@ -210,6 +210,7 @@ def build_trainer(
     if cfg.trainer.frozen_batchnorm:
         freeze_batchnorm(model.backbone)
     groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=_multipliers(cfg))
+    _check_warmup(cfg, groups)
     optimizer = build(cfg.optimizer)(groups)
     scheduler = build(cfg.scheduler)(optimizer, total_steps=cfg.trainer.max_steps)
     options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items()}
@@ -230,6 +231,15 @@ def build_trainer(
     )
     _learn_draws(cfg, trainer)
     return trainer
+
+
+def _check_warmup(cfg: TrainConfig, groups: list[dict[str, Any]]) -> None:
+    others = [p for group in groups if group["name"] != "backbone" for p in group["params"]]
+    if cfg.trainer.warmup_steps and not any(parameter.requires_grad for parameter in others):
+        raise ConfigError(
+            f"trainer.warmup_steps={cfg.trainer.warmup_steps}: the backbone rests, and nothing else learns: give "
+            "trainer.warmup_steps=0, or a rate in learning_rates to the head"
+        )
 
 
 def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Path) -> Validation:

@@ -52,6 +52,7 @@ EXECUTION = (
     "trainer.compile",
     "trainer.device",
     "trainer.micro_batch",
+    "trainer.save_every",
 )
 """How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
@@ -106,6 +107,9 @@ class TrainerConfig:
     max_steps: int = MISSING  # 0 evaluates the untrained model
     eval_every: int = MISSING  # steps
     log_every: int = MISSING  # steps
+    save_every: str | None = (
+        MISSING  # between validations: "10 min" or "500 steps"; null: only at validations
+    )
     gradient_clip: float | None = MISSING  # largest norm of the gradient; null leaves it alone
     frozen_batchnorm: bool = MISSING
     warmup_steps: int = MISSING  # steps in which the backbone rests

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 __all__ = [
     "barrier",
     "broadcast",
+    "copy_from_main",
     "deal",
     "gather_numbers",
     "gather_rows",
@@ -85,6 +86,16 @@ def broadcast(value: T) -> T:
     return box[0]
 
 
+def copy_from_main(tensors: Iterable[Tensor]) -> None:
+    """Give the tensors of every process, in place, the bits of those of the main one."""
+    if world_size() == 1:
+        return
+    for flat, parts in _by_kind(tensors):
+        dist.broadcast(flat.view(torch.uint8), src=0)  # bytes: a bool is none of gloo's types
+        for part, bits in zip(parts, torch.split(flat, [p.numel() for p in parts]), strict=True):
+            part.copy_(bits.view(part.shape))
+
+
 def barrier() -> None:
     """Wait until every process has come this far."""
     if world_size() > 1:
@@ -148,10 +159,7 @@ def sum_gradients(parts: nn.Module, replicas: nn.Module) -> None:
     whole = list(_gradients(replicas.parameters()))
     for gradient in whole:
         gradient.div_(world_size())
-    gradients = whole + list(_gradients(parts.parameters()))
-    for kind in dict.fromkeys((g.dtype, g.device) for g in gradients):
-        same = [g for g in gradients if (g.dtype, g.device) == kind]
-        flat = torch.cat([g.reshape(-1) for g in same])
+    for flat, same in _by_kind(whole + list(_gradients(parts.parameters()))):
         dist.all_reduce(flat)
         for gradient, total in zip(same, torch.split(flat, [g.numel() for g in same]), strict=True):
             gradient.copy_(total.view(gradient.shape))
@@ -159,3 +167,11 @@ def sum_gradients(parts: nn.Module, replicas: nn.Module) -> None:
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> Iterator[Tensor]:
     return (p.grad for p in parameters if p.grad is not None)
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """All tensors of one type on one device as one flat copy, and they themselves."""
+    found = list(tensors)
+    for kind in dict.fromkeys((t.dtype, t.device) for t in found):
+        same = [t.detach() for t in found if (t.dtype, t.device) == kind]
+        yield torch.cat([t.reshape(-1) for t in same]), same

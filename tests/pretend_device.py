@@ -274,6 +274,7 @@ def pretend_gpus(count: int = 1) -> Iterator[dict[str, int]]:
         "get_device_capability": lambda device=None: (9, 0),
         "is_bf16_supported": lambda including_emulation=True: True,
         "is_current_stream_capturing": lambda: False,
+        "Event": mock.Mock,  # all has happened already
         "synchronize": lambda device=None: None,
         "manual_seed_all": lambda seed: None,
         "get_rng_state": lambda device=None: torch.get_rng_state(),

@@ -45,6 +45,7 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("scheduler.warmup=1.5", "scheduler.warmup=1.5"),
         ("trainer.device=meta", "accepted: auto, cpu"),
         ("sampler.classes_per_batch=1", "at least two classes in a batch"),
+        ("trainer.save_every=10", "save_every=10: give minutes or steps"),
         ("trainer.patience=0", "patience=0 must be at least 1; null switches it off"),
         ("trainer.micro_batch=0", "micro_batch=0 must be at least 1; null"),
         ("trainer.ema=1.5", r"ema=1.5 must lie in \(0, 1\)"),

@@ -75,6 +75,18 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(
     assert figures(folder) == figures(smoke_run)
 
 
+def test_ctrl_c_in_the_final_evaluation_leaves_it_to_the_resumed_run(
+    smoke_run: Path, compose_smoke: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setattr("train.load_model", lambda *args, **options: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(compose_smoke(), folder)
+    monkeypatch.undo()
+    train(compose_smoke(f"resume={folder}"), folder)
+    assert figures(folder) == figures(smoke_run)
+
+
 def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
     command = [sys.executable, "train.py", "-m", "debug=smoke", "trainer.max_steps=0"]
     sweep = [f"hydra.sweep.dir={tmp_path}", "pooling.num_prototypes=4,0,8"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from dml.data.records import Records
 from dml.data.samplers import Sampler
 from dml.distributed import share
 from dml.randomness import numpy_generator
+from dml.signals import obey_main_process_alone, signals_held_back
 from dml.types import Batch
 
 __all__ = ["evaluation_batches", "training_batches"]
@@ -101,7 +101,9 @@ def evaluation_batches(
 def _in_one_sentence(loader: DataLoader[Batch]) -> Iterator[Batch]:
     """The batches; of a picture that a worker could not read, its error without the worker's traceback before it."""
     try:
-        yield from loader
+        with signals_held_back():
+            batches = iter(loader)
+        yield from batches
     except OSError as error:
         raise OSError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from error
 
@@ -112,15 +114,10 @@ def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoa
         num_workers=num_workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_initialized(),  # type: ignore[no-untyped-call]  # a GPU that is there may be left alone
-        worker_init_fn=_leave_interrupts_to_the_main_process,
+        worker_init_fn=obey_main_process_alone,
         generator=torch.Generator().manual_seed(0),  # else the loader draws from the global generator
         **batching,
     )
-
-
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; a worker that died of it would end the run unsaved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
 from dml.runs import load_metrics
-from dml.training import Interrupted, NonFiniteLossError
+from dml.training import Interrupted, NonFiniteLossError, ReplicaError
 from dml.verification import Verification
 
 __all__ = [
@@ -29,7 +29,14 @@ __all__ = [
     "readable_errors",
 ]
 
-USER_ERRORS = (ValueError, OSError, NonFiniteLossError, OmegaConfBaseException, zipfile.BadZipFile)
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    NonFiniteLossError,
+    ReplicaError,
+    OmegaConfBaseException,
+    zipfile.BadZipFile,
+)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -119,7 +126,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         except Interrupted as request:
             if is_main():
                 sys.stderr.write(f"{request}\n")
-            sys.exit(130)
+            sys.exit(request.exit_status)
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; a run that has begun goes on with resume=FOLDER\n")
             sys.exit(130)

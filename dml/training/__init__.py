@@ -20,7 +20,9 @@ from dml.training.optimization import (
     parameter_groups,
     plateau,
 )
-from dml.training.trainer import NonFiniteLossError, Trainer, Validation
+from dml.training.readings import NonFiniteLossError
+from dml.training.replicas import ReplicaError
+from dml.training.trainer import Trainer, Validation
 
 __all__ = [
     "PRECISIONS",
@@ -30,6 +32,7 @@ __all__ = [
     "Logger",
     "NonFiniteLossError",
     "ProgressLogger",
+    "ReplicaError",
     "StepLogger",
     "TensorBoardLogger",
     "Trainer",

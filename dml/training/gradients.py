@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
+from torch.optim import Optimizer
 
 from dml.distributed import gather_rows, rank, sum_gradients
 from dml.losses import Losses, Objective
@@ -15,6 +16,7 @@ from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
 from dml.training.draws import layers_that_draw, spot_shared_inputs
 from dml.training.dropout import draw_dropout_by_image
+from dml.training.optimization import batchnorm_layers
 from dml.types import Batch, Pooled
 
 __all__ = ["PRECISIONS", "BatchGradient"]
@@ -35,7 +37,8 @@ class BatchGradient:
         precision: a key of PRECISIONS, of the model; the objective stays in float32.
         compile: run the model through torch.compile.
 
-    ``scaler`` scales the loss in fp16, and does nothing else.
+    ``scaler`` scales the loss in fp16, and does nothing else. A part of the model that does not learn is passed without
+    graph, and one that learns nothing at all is not embedded a second time.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class BatchGradient:
         self._noise = draw_dropout_by_image(model, seed)
         self._embed = torch.compile(model) if compile else model
         self.scaler = GradScaler(device.type, enabled=precision == "fp16")
+        self._statistics: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, batch: Batch, step: int, sizes: Sequence[int]) -> tuple[Losses, Pooled, Tensor]:
         """Losses, pooled images and labels of the global batch; gradients are added to ``.grad``.
@@ -64,6 +68,8 @@ class BatchGradient:
             step: the number of the step, from 0.
             sizes: the number of images of each process.
         """
+        if self.scaler.is_enabled():
+            self._statistics = [(buffer, buffer.clone()) for buffer in self._running_statistics()]
         start = sum(sizes[: rank()])
         cuts = self._cuts(len(batch.labels))
         if len(cuts) == 1:
@@ -77,7 +83,7 @@ class BatchGradient:
         with torch_seed(self._seed, "objective", step):
             losses = self._objective(everyone, labels)
         self.scaler.scale(losses.total).backward()
-        if len(cuts) > 1:
+        if len(cuts) > 1 and any(p.requires_grad for p in self._model.parameters()):
             for cut in cuts:
                 self._carry_on(self._pool(batch.images, cut, step, start), given, cut)
         sum_gradients(parts=self._model, replicas=self._objective)
@@ -94,6 +100,23 @@ class BatchGradient:
         spot_shared_inputs(self._model, self._noise, images)
         self._noise.at(0, range(len(images)))
         return layers_that_draw(self._model, images) if cut else []
+
+    def step(self, optimizer: Optimizer) -> bool:
+        """One step of the optimizer; False if the gradient overflowed in half precision, which leaves no trace.
+
+        Only there it reads from the device: the scaler has to know whether to step, and the caller too.
+        """
+        before = self.scaler.get_scale()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= before:
+            return True
+        for buffer, as_it_was in self._statistics:
+            buffer.copy_(as_it_was)
+        return False
+
+    def _running_statistics(self) -> Iterator[Tensor]:
+        return (b for layer in batchnorm_layers(self._model) if layer.training for b in layer.buffers())
 
     def _cuts(self, count: int) -> list[slice]:
         size = min(self._micro_batch or count, count)
@@ -113,7 +136,11 @@ class BatchGradient:
 
     def _carry_on(self, pooled: Pooled, given: Pooled, cut: slice) -> None:
         """Back-propagate what the loss said about the images of a micro-batch."""
-        reached = [(again, leaf.grad[cut]) for again, leaf in _pairs(pooled, given) if leaf.grad is not None]
+        reached = [
+            (again, leaf.grad[cut])
+            for again, leaf in _pairs(pooled, given)
+            if leaf.grad is not None and again.requires_grad
+        ]
         torch.autograd.backward([again for again, _ in reached], [gradient for _, gradient in reached])
 
 

@@ -32,7 +32,11 @@ def parameter_groups(
     """Sort every trainable parameter by its role, each role with its own multiple of the learning rate.
 
     Roles: ``backbone``, ``prototypes`` (of the pooling), ``class_codes`` (of the zero-shot loss), ``proxies``
-    (whatever the metric loss learns), ``head`` (all the rest). A multiplier of 0 leaves a role as it is.
+    (whatever the metric loss learns), ``head`` (all the rest). A multiplier of 0 takes the gradient from a role, which
+    keeps its group: nothing is propagated back to it, and it does not count in the norm of the gradient.
+
+    Raises:
+        ValueError: there is nothing that learns.
     """
     roles: dict[str, list[nn.Parameter]] = {role: [] for role in multipliers}
     for name, parameter in model.named_parameters():
@@ -40,6 +44,13 @@ def parameter_groups(
             roles[_role_in_model(name)].append(parameter)
     for name, parameter in objective.named_parameters():
         roles["class_codes" if name.startswith("zero_shot.") else "proxies"].append(parameter)
+    if not any(parameters and multipliers[role] for role, parameters in roles.items()):
+        present = ", ".join(f"learning_rates.{role}" for role, parameters in roles.items() if parameters)
+        raise ValueError(f"nothing would learn: of {present} at least one must be above 0")
+    for role, parameters in roles.items():
+        if not multipliers[role]:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
     return [
         {"name": role, "params": parameters, "lr": lr * multipliers[role]}
         for role, parameters in roles.items()

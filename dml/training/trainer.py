@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dml.distributed import barrier, gather_numbers, is_main
+from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.randomness import torch_generator
@@ -26,25 +26,24 @@ from dml.training.loggers import Logger
 from dml.training.optimization import freeze_batchnorm, use_batch_statistics, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
 from dml.training.prototype_features import prototype_features
+from dml.training.readings import Readings, check_weights
+from dml.training.replicas import check_replicas
+from dml.training.save_timer import SaveTimer
 from dml.types import Batch, Pooled
 
-__all__ = ["NonFiniteLossError", "Trainer", "Validation"]
+__all__ = ["Trainer", "Validation"]
 
 REHEARSAL = 100  # steps in which nothing could be learned anyway, so that nobody need be warned
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
 
 
-class NonFiniteLossError(ArithmeticError):
-    """A term of the loss became NaN or infinite; the message names step and term."""
-
-
 class Trainer:
     """Steps, validation and checkpoints of one run.
 
-    Checkpoints are ``last.pt`` (everything that is needed to go on; written at each validation and when the run is
-    asked to stop) and ``best.pt`` (model and objective at the best validation so far). With several processes
-    each has its share of every batch, and the main one writes.
+    Checkpoints are ``last.pt`` (everything that is needed to go on; written at each validation, as ``save_every`` says,
+    and when the run is asked to stop) and ``best.pt`` (model and objective at the best validation so far). With several
+    processes each has its share of every batch, all start from the weights of the main one, and the main one writes.
 
     Args:
         model, objective, optimizer, scheduler: the finished parts, on ``device``.
@@ -55,9 +54,10 @@ class Trainer:
         record: what else is needed to repeat the run, plain values; it goes into ``last.pt``.
         max_steps: 0 only initialises and validates.
         eval_every, log_every: steps between validations, between logged scalars.
+        save_every: see `SaveTimer`.
         gradient_clip: largest norm of the gradient of all parameters; None leaves it alone.
         frozen_batchnorm: BatchNorm layers of the backbone keep their statistics and parameters.
-        warmup_steps: steps in which the backbone gets no update.
+        warmup_steps: steps in which the backbone rests: it gets no gradient and no update.
         initialisation_batches: batches whose local features initialise the prototypes.
         initialisation_locations: local features that are taken of them at most; None takes all.
         select_by: the validation metric, larger is better, that chooses ``best.pt``.
@@ -83,6 +83,7 @@ class Trainer:
         max_steps: int,
         eval_every: int,
         log_every: int,
+        save_every: str | None,
         gradient_clip: float | None,
         frozen_batchnorm: bool,
         warmup_steps: int,
@@ -117,7 +118,11 @@ class Trainer:
             None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call]
         )
         self.val_chooses = val_chooses
+        self.readings = Readings(device, norm_may_overflow=self.gradient.scaler.is_enabled())
+        self.timer = SaveTimer(save_every)
         self.step, self.resumed = 0, False
+        self.unvalidated: dict[str, float] | None = {}  # scalars of the step, while its validation is due
+        self.learning_backbone = [p for p in model.backbone.parameters() if p.requires_grad]
         self.warned_of: set[str] = set()
         self.best: dict[str, float] = {"step": -1, "value": -math.inf}
 
@@ -129,6 +134,7 @@ class Trainer:
 
         Raises:
             NonFiniteLossError: a term of the loss is NaN or infinite; the last checkpoints stay as they are.
+            ReplicaError: the processes hold different weights; the last checkpoints stay as they are.
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
         """
         with StopRequest() as stop:
@@ -136,41 +142,70 @@ class Trainer:
         barrier()  # the checkpoints are there for every process
 
     def _fit(self, loggers: Sequence[Logger], stop: StopRequest, until: int) -> None:
+        self.timer.saved(self.step)
+        copy_from_main(self._weights_and_buffers())
         if not self.resumed:
             if self.frozen_batchnorm and self.max_steps > REHEARSAL and is_main():
                 warn_of_fresh_batchnorm(self.model.backbone)
             self._initialise_prototypes()
-            self._validate(loggers)
+            copy_from_main(self._weights_and_buffers())
+        self._check_replicas()
         self._train_mode()
-        if self._out_of_patience():
-            return
-        for batch in self.batches(self.step, until):
-            sizes, stopping = gather_numbers(len(batch.labels), stop.requested).T.tolist()
-            if any(stopping):
-                self._save_last()
-                raise Interrupted(
-                    f"stopped after step {self.step} of {self.max_steps} and saved; "
-                    f"go on with: python train.py resume={self.folder.parent}"
-                )
-            self._step(batch, sizes, loggers)
-            if self._out_of_patience():
-                return
+        if self.unvalidated is not None:
+            if self.unvalidated:
+                _log(loggers, "training", self.step, self.unvalidated)
+            self._validate(loggers, stop)
+        if not self._out_of_patience():
+            for batch in self.batches(self.step, until):
+                numbers = gather_numbers(len(batch.labels), stop.number, self.timer.due(self.step))
+                sizes, requests, due = numbers.T.tolist()
+                if any(requests):
+                    self._interrupt(loggers, max(requests))
+                if due[0]:
+                    self._save_last(loggers)
+                self._step(batch, sizes, loggers, stop)
+                if self._out_of_patience():
+                    break
+        self._obey(loggers, stop)
 
-    def _step(self, batch: Batch, sizes: list[int], loggers: Sequence[Logger]) -> None:
+    def _obey(self, loggers: Sequence[Logger], stop: StopRequest) -> None:
+        """Save and leave the run, if any process was asked to."""
+        if number := int(gather_numbers(stop.number).max()):
+            self._interrupt(loggers, number)
+
+    def _interrupt(self, loggers: Sequence[Logger], number: int) -> NoReturn:
+        saved = "saved" if self._save_last(loggers) else "not saved"
+        raise Interrupted(
+            f"stopped after step {self.step} of {self.max_steps} and {saved}; "
+            f"go on with: python train.py resume={self.folder.parent}",
+            number=number,
+        )
+
+    def _step(self, batch: Batch, sizes: list[int], loggers: Sequence[Logger], stop: StopRequest) -> None:
         """One update, and whatever is due after it."""
         losses, pooled, gradient_norm, rates = self._update(batch, sizes)
+        if not self.readings.were_finite():
+            self._read(loggers, {})
         self.step += 1
-        _log(loggers, "step", self.step, losses.total.item(), gradient_norm.item())
+        self.readings.add(self.step, losses, gradient_norm)
         due = self.step % self.eval_every == 0 or self.step == self.max_steps
+        scalars: dict[str, float] = {}
         if loggers and (self.step % self.log_every == 0 or due):
-            terms = {f"loss/{name}": value.item() for name, value in losses.terms().items()}
-            statistics = {name: value.item() for name, value in pooling_statistics(pooled).items()}
-            scalars = {**terms, "gradient_norm": gradient_norm.item(), **rates, **statistics}
+            terms = {f"loss/{name}": value for name, value in losses.terms().items()}
+            statistics = pooling_statistics(pooled)
+            scalars = self._read(loggers, {**terms, "gradient_norm": gradient_norm, **rates, **statistics})
             _log(loggers, "training", self.step, scalars)
             if due and self.step > self.warmup_steps:
                 self._warn_of_collapse(pooled)
+        elif self.readings.cost_nothing or self.step % self.log_every == 0 or due:
+            self._read(loggers, {})
         if due:
-            self._validate(loggers)
+            self.unvalidated = scalars
+            self._validate(loggers, stop)
+
+    def _read(self, loggers: Sequence[Logger], further: Mapping[str, Tensor | float]) -> dict[str, float]:
+        """Log the steps that wait to be read; further scalars are read with them."""
+        return self.readings.read(further, lambda *row: _log(loggers, "step", *row))
 
     def _warn_of_collapse(self, pooled: Pooled) -> None:
         """Say once in a run what the pooling no longer does."""
@@ -182,49 +217,27 @@ class Trainer:
     def _update(self, batch: Batch, sizes: list[int]) -> tuple[Losses, Pooled, Tensor, dict[str, float]]:
         """One update; returns what the step had to say."""
         self.optimizer.zero_grad(set_to_none=True)
+        self._let_backbone_rest(self.step < self.warmup_steps)
         losses, pooled, labels = self.gradient(batch, self.step, sizes)
-        if self.step < self.warmup_steps:
-            self._drop_gradients("backbone")
-        scaler = self.gradient.scaler
-        scaler.unscale_(self.optimizer)
+        self.gradient.scaler.unscale_(self.optimizer)
         gradient_norm = self._clip_gradient()
-        self._check_finite(losses, gradient_norm)
         rates = self._learning_rates()
-        scale = scaler.get_scale()
-        scaler.step(self.optimizer)
-        scaler.update()
-        skipped = scaler.get_scale() < scale  # the gradient overflowed in half precision
-        if not skipped and not isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step()
-        self.objective.remember(pooled, labels)
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.gradient.step(self.optimizer):
+            if not isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step()
+            self.objective.remember(pooled, labels)
+            if self.average is not None:
+                self.average.update_parameters(self.model)
         return losses, pooled, gradient_norm, rates
-
-    def _check_finite(self, losses: Losses, gradient_norm: Tensor) -> None:
-        """One look for both, since a GPU is waited for; an overflow in half precision only skips the step."""
-        values = torch.stack([losses.total.detach(), gradient_norm])
-        if self.gradient.scaler.is_enabled():
-            values = values[:1]
-        if values.isfinite().all():
-            return
-        terms = {f"{name} loss": value.item() for name, value in losses.terms().items()}
-        found = {**terms, "gradient norm": gradient_norm.item()}
-        what = next(name for name, value in found.items() if not math.isfinite(value))
-        raise NonFiniteLossError(
-            f"at step {self.step + 1} the {what} is {found[what]}: lower optimizer.lr or trainer.gradient_clip; "
-            f"the checkpoints in {self.folder} are from before and stay as they are"
-        )
 
     def _clip_gradient(self) -> Tensor:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         return clip_grad_norm_(parameters, math.inf if self.gradient_clip is None else self.gradient_clip)
 
-    def _drop_gradients(self, role: str) -> None:
-        for group in self.optimizer.param_groups:
-            if group["name"] == role:
-                for parameter in group["params"]:
-                    parameter.grad = None
+    def _let_backbone_rest(self, resting: bool) -> None:
+        if self.step <= self.warmup_steps:
+            for parameter in self.learning_backbone:
+                parameter.requires_grad_(not resting)
 
     def _learning_rates(self) -> dict[str, float]:
         return {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
@@ -266,8 +279,15 @@ class Trainer:
         locations = features.flatten(2) if features.ndim == 4 else features.mT
         return locations.mean(2).unsqueeze(1)
 
-    def _validate(self, loggers: Sequence[Logger]) -> None:
-        metrics = self.validate(self._validated())
+    def _validate(self, loggers: Sequence[Logger], stop: StopRequest) -> None:
+        if world_size() > 1:  # which do not leave a validation, and torchrun waits 30 seconds for them
+            self._save_last(loggers)
+        self._obey(loggers, stop)
+        try:
+            with stop.at_once():
+                metrics = self.validate(self._validated())
+        except Interrupted as request:
+            self._interrupt(loggers, request.number)
         better = metrics[self.select_by] > self.best["value"]
         if better:
             self.best = {"step": self.step, "value": metrics[self.select_by]}
@@ -278,7 +298,8 @@ class Trainer:
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
         _log(loggers, "evaluation", self.step, metrics)
         _log(loggers, "validated", self.step, self._validated())
-        self._save_last()
+        self.unvalidated = None
+        self._save_last(loggers)
 
     def _validated(self) -> EmbeddingModel:
         """The running mean of the weights, once there is one."""
@@ -290,24 +311,41 @@ class Trainer:
         waited = self.step - self.best["step"]
         return self.patience is not None and waited >= self.patience * self.eval_every
 
-    def _save_last(self) -> None:
-        """Write everything that is needed to go on from the current step."""
+    def _save_last(self, loggers: Sequence[Logger]) -> bool:
+        """Write everything that is needed to go on from the current step, with nothing in it that is not finite."""
+        self._read(loggers, {})
+        check_weights(self.step, (*self.model.parameters(), *self.objective.parameters()))
+        self._check_replicas()
+        self.timer.saved(self.step)
         state = {name: getattr(self, name).state_dict() for name in ("optimizer", "scheduler")}
         if self.average is not None:
             state["average"] = self.average.state_dict()
         state["scaler"] = self.gradient.scaler.state_dict()
-        self._save(
-            "last.pt", {**self._weights(self.model), **state, "best": self.best, "record": dict(self.record)}
-        )
+        course = {"best": self.best, "unvalidated": self.unvalidated, "record": dict(self.record)}
+        return self._save("last.pt", {**self._weights(self.model), **state, **course})
 
-    def _save(self, name: str, state: Mapping[str, Any]) -> None:
-        """A full disk costs the checkpoint, not the run: the one before stays, and training goes on."""
+    def _save(self, name: str, state: Mapping[str, Any]) -> bool:
+        """A full disk costs the checkpoint, not the run: the one before stays, and training goes on.
+
+        Returns whether all is well.
+        """
         if not is_main():
-            return
+            return True
         try:
             save_checkpoint(self.folder / name, state)
         except OSError as error:
             _warn_of_lost(f"{name} of step {self.step}", error)
+            return False
+        return True
+
+    def _check_replicas(self) -> None:
+        moments = (value for state in self.optimizer.state.values() for value in state.values())
+        check_replicas([*self._weights_and_buffers(), *filter(torch.is_tensor, moments)], self.step)
+
+    def _weights_and_buffers(self) -> list[Tensor]:
+        """Of all that is trained or averaged."""
+        parts = [self.model, self.objective, *([] if self.average is None else [self.average])]
+        return [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
 
     def resume(self) -> None:
         """Go back to where ``last.pt`` was written; to the start, if the run ended before that.
@@ -332,6 +370,7 @@ class Trainer:
         if self.average is not None and "average" in state:
             self.average.load_state_dict(state["average"])
         self.step, self.best, self.resumed = state["step"], state["best"], True
+        self.unvalidated = state.get("unvalidated")
 
     def _weights(self, model: EmbeddingModel) -> dict[str, Any]:
         return {"step": self.step, "model": model.state_dict(), "objective": self.objective.state_dict()}

@@ -1,4 +1,9 @@
 import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +107,36 @@ def test_a_picture_that_cannot_be_read_ends_loading_with_one_sentence(
         OSError, match=r"^\S*broken\.png cannot be read as a picture: .*; replace or remove it$"
     ):
         list(evaluation_batches(data, transform, batch_size=5, num_workers=num_workers))
+
+
+def load_and_wait(pids: Connection) -> None:
+    """A main process in the middle of its batches."""
+    os.setsid()
+    torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL = 0.2  # seconds, else 5
+    transform = EvaluationTransform(size=8, resize=8)
+    for _ in evaluation_batches(records(), transform, batch_size=5, num_workers=2):
+        pids.send([child.pid for child in multiprocessing.active_children()])
+        time.sleep(60)
+
+
+def test_workers_end_with_a_main_process_that_is_killed() -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    main = multiprocessing.get_context("fork").Process(target=load_and_wait, args=(sender,))
+    main.start()
+    workers = receiver.recv()
+    main.kill()
+    main.join()
+    deadline = time.monotonic() + 20
+    while (alive := [pid for pid in workers if runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert len(workers) == 2 and not alive
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is more than an entry that nobody has collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,9 +1,10 @@
-"""Runs that are killed, from inside or outside: the child processes of test_kills.py."""
+"""Runs that are killed, or asked to stop, from inside or outside: the child processes of test_kills.py."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from multiprocessing import set_start_method
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +14,8 @@ from hydra import compose, initialize_config_dir
 
 import train
 from dml.config import register_schema
-from dml.training import save_checkpoint, trainer
+from dml.reporting import readable_errors
+from dml.training import Trainer, save_checkpoint, trainer
 
 ROOT = Path(__file__).parents[2]
 PHASES = ("half written", "not yet renamed", "just renamed")
@@ -31,6 +33,20 @@ def run(folder: str, overrides: list[str], kill_at: tuple[int, str] | None) -> N
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", ["resume=auto", *overrides])
     train.train(cfg, Path(folder))
+
+
+def run_as_job(folder: str, overrides: list[str], number: int, at: int) -> None:
+    """Train with data workers in a group of processes, all of which get a signal at the start of a step."""
+    os.setsid()
+    update = Trainer._update
+
+    def asked(self: Trainer, *arguments: Any) -> Any:
+        if self.step == at:
+            subprocess.run(["kill", f"-{number}", "--", f"-{os.getpid()}"])
+        return update(self, *arguments)
+
+    Trainer._update = asked  # type: ignore[method-assign]
+    readable_errors(run)(folder, overrides, None)
 
 
 def die_while_saving(at: int, phase: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +52,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, pictures: Path, *others: str, kill_at: tuple[int, str] | None = None) -> BaseProcess:
     """A child that trains in the folder; its cache of pictures lies beside."""
+    return start_child(kills.run, folder, pictures, others, kill_at)
+
+
+def start_child(
+    target: Callable[..., None], folder: Path, pictures: Path, others: Sequence[str], *arguments: Any
+) -> BaseProcess:
     places = [f"dataset.root={pictures}", f"dataset.cache_folder={folder.parent / 'cache'}"]
-    overrides = [*EVERYTHING, *places, *others]
     context = get_context("forkserver")  # imports once; a child starts in milliseconds
     context.set_forkserver_preload([kills.__name__])
-    process = context.Process(target=kills.run, args=(str(folder), overrides, kill_at))
+    process = context.Process(target=target, args=(str(folder), [*EVERYTHING, *places, *others], *arguments))
     process.start()
     return process
 
@@ -84,6 +92,21 @@ def test_twenty_kills_leave_no_trace(uninterrupted: Path, pictures: Path, tmp_pa
             inside_saves += saving and process.exitcode == -9
         same_bits(folder, uninterrupted)
     assert 0 < inside_saves < killed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_processes_of_a_run_saves_the_step_under_way(
+    number: signal.Signals, uninterrupted: Path, pictures: Path, tmp_path: Path
+) -> None:
+    folder, workers = tmp_path / "run", ["num_workers=2"]
+    process = start_child(kills.run_as_job, folder, pictures, workers, number.value, 4)
+    process.join(120)
+    assert process.exitcode == 128 + number
+    assert torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["step"] == 5
+    process = start(folder, pictures, *workers)
+    process.join(120)
+    assert process.exitcode == 0
+    same_bits(folder, uninterrupted)
 
 
 def same_bits(folder: Path, expected: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
         whole, first, second = (assemble(cfg, tmp_path / name) for name in ("whole", "cut", "cut"))
         whole.fit([])
         first.fit([], until=2)
-        first._save_last()
+        first._save_last([])
         second.resume()
         assert second.step == 2
         second.fit([])

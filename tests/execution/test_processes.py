@@ -48,6 +48,7 @@ def torchrun(processes: int, *command: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -144,14 +145,38 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_from_the_last_
     assert list(read_steps(folder / "steps.csv")) == list(range(1, 51))
 
 
+@pytest.fixture(scope="module")
+def cut_alone(compose_config: Compose, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process that cuts the batch as two share it."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    train(compose_config(*ADAMW, "trainer.micro_batch=16"), folder)
+    return folder
+
+
 def test_one_process_that_cuts_the_batch_as_two_share_it_takes_the_very_same_steps(
-    compose_config: Compose, tmp_path: Path
+    cut_alone: Path, tmp_path: Path
 ) -> None:
-    train(compose_config(*ADAMW, "trainer.micro_batch=16"), tmp_path / "alone")
     finish(torchrun(2, "train.py", *ADAMW, f"hydra.run.dir={tmp_path / 'shared'}"))
-    alone, shared = ((tmp_path / name / "steps.csv").read_bytes() for name in ("alone", "shared"))
+    alone, shared = ((folder / "steps.csv").read_bytes() for folder in (cut_alone, tmp_path / "shared"))
     assert alone == shared
-    same_figures(tmp_path / "shared", tmp_path / "alone")
+    same_figures(tmp_path / "shared", cut_alone)
+
+
+def test_a_signal_to_torchrun_and_all_below_it_saves_the_step_and_the_resumed_run_takes_the_very_same_steps(
+    cut_alone: Path, compose_config: Compose, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = torchrun(2, "train.py", *ADAMW, "num_workers=2", f"hydra.run.dir={folder}")
+    while len(read_steps(folder / "steps.csv")) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    stopped = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["step"]
+    assert 5 <= stopped < 50 and output.count(f"stopped after step {stopped} of 50 and saved") == 1, output
+    options = (f"resume={folder}", "trainer.micro_batch=16")
+    train(compose_config(*options), folder, options)
+    assert (folder / "steps.csv").read_bytes() == (cut_alone / "steps.csv").read_bytes()
+    same_figures(folder, cut_alone)
 
 
 def second_process(launcher: int) -> int:

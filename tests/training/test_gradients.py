@@ -43,6 +43,23 @@ def test_micro_batches_give_the_gradient_of_the_batch_dropout_and_memory_include
         assert torch.cosine_similarity(a, b, dim=0) > 0.99999
 
 
+@pytest.mark.parametrize(
+    "resting", [("backbone",), ("head", "prototypes"), ("backbone", "head", "prototypes")]
+)
+def test_micro_batches_give_the_gradient_of_what_learns(
+    resting: tuple[str, ...], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    rates = ["loss=proxy_anchor", *(f"learning_rates.{role}=0" for role in resting)]
+    whole, parts = (
+        gradients(assemble(compose_smoke(*rates, *others), tmp_path))
+        for others in ((), ("trainer.micro_batch=8",))
+    )
+    assert [g is None for g in whole] == [g is None for g in parts] and any(g is not None for g in whole)
+    for one, other in zip(whole, parts, strict=True):
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_near_and_micro_batches_are_nearer(
     precision: str, cut: Callable[..., list[Tensor]]

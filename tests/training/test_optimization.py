@@ -47,6 +47,20 @@ def test_frozen_parameters_are_left_out() -> None:
     assert len(groups(model)["backbone"]["params"]) == 2
 
 
+def test_a_role_with_a_multiplier_of_0_keeps_its_group_and_loses_its_gradient() -> None:
+    model = Model()
+    objective = Objective(Proxies(), None, zero_shot_weight=0)
+    found = parameter_groups(model, objective, lr=1.0, multipliers={**MULTIPLIERS, "head": 0.0})  # type: ignore[arg-type]
+    learning = {g["name"]: {p.requires_grad for p in g["params"]} for g in found}
+    assert learning == {"backbone": {True}, "prototypes": {True}, "proxies": {True}, "head": {False}}
+
+
+def test_a_run_in_which_nothing_would_learn_is_refused() -> None:
+    objective = Objective(Proxies(), None, zero_shot_weight=0)
+    with pytest.raises(ValueError, match=r"nothing would learn: of .*learning_rates.proxies at least one"):
+        parameter_groups(Model(), objective, lr=1.0, multipliers=dict.fromkeys(MULTIPLIERS, 0.0))  # type: ignore[arg-type]
+
+
 def rates(scheduler_of, steps: int) -> list[float]:  # type: ignore[no-untyped-def]
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     scheduler = scheduler_of(optimizer, total_steps=steps)

@@ -1,13 +1,16 @@
+import copy
 import resource
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 from dml.config import TrainConfig
-from dml.training import NonFiniteLossError, Trainer, batchnorm_layers
+from dml.training import NonFiniteLossError, StepLogger, Trainer, batchnorm_layers, read_steps
+from tests.execution.test_kills import assert_equal
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
@@ -97,6 +100,72 @@ def test_a_warm_up_lets_the_backbone_rest(compose_smoke: Compose, assemble: Asse
     trainer.fit([])
     moved = {name for name, p in trainer.model.named_parameters() if not p.equal(before[name])}
     assert moved == {"projection.weight", "pooling.prototypes"}
+
+
+def in_model(trainer: Trainer, seen: list[tuple[int, bool]]) -> None:
+    """Take down, at each step, whether the backbone is passed with a graph."""
+    trainer.model.backbone.register_forward_hook(
+        lambda module, images, features: (
+            seen.append((trainer.step, features.requires_grad)) if module.training else None
+        )
+    )
+
+
+def test_no_gradient_goes_through_a_backbone_that_rests_in_the_warm_up_and_the_resumed_run_is_the_same(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    cfg = compose_smoke("trainer.warmup_steps=2", "trainer.max_steps=4", "trainer.eval_every=1")
+    whole, seen = assemble(cfg, tmp_path / "whole"), []
+    in_model(whole, seen)
+    whole.fit([])
+    assert seen == [(0, False), (1, False), (2, True), (3, True)]
+    assemble(cfg, tmp_path / "part").fit([], until=1)
+    resumed = assemble(cfg, tmp_path / "part")
+    resumed.resume()
+    resumed.fit([])
+    for name, value in whole.model.state_dict().items():
+        assert value.equal(resumed.model.state_dict()[name]), name
+
+
+def test_a_role_without_a_rate_has_no_gradient_and_does_not_count_in_its_norm(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    norms, seen = [], []
+    for rate in ("0", "0.1"):
+        cfg = compose_smoke(f"learning_rates.backbone={rate}", "trainer.gradient_clip=null")
+        trainer = assemble(cfg, tmp_path)
+        in_model(trainer, seen)
+        with closing(StepLogger(tmp_path / "steps.csv", start=0)) as logger:
+            trainer.fit([logger], until=1)
+        norms.append(read_steps(tmp_path / "steps.csv")[1][1])
+        gradients = [
+            p.grad for g in trainer.optimizer.param_groups for p in g["params"] if p.grad is not None
+        ]
+        assert norms[-1] == pytest.approx(torch.stack([g.norm() for g in gradients]).norm().item())
+    assert seen == [(0, False), (0, True)] and norms[0] < norms[1]
+
+
+def test_a_warm_up_in_which_nothing_learns_is_refused(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    rates = (f"learning_rates.{role}=0" for role in ("head", "prototypes", "class_codes"))
+    with pytest.raises(ValueError, match=r"warmup_steps=1: the backbone rests, and nothing else learns"):
+        assemble(compose_smoke(*rates, "trainer.warmup_steps=1"), tmp_path)
+
+
+@pytest.mark.parametrize(("before", "after"), [("0", "0.1"), ("0.1", "0")])
+def test_a_role_can_begin_or_cease_to_learn_when_a_run_is_resumed(
+    before: str, after: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    overrides = ("optimizer=adamw", "trainer.eval_every=2", "scheduler=constant")
+    assemble(compose_smoke(*overrides, f"learning_rates.backbone={before}"), tmp_path).fit([], until=2)
+    trainer = assemble(compose_smoke(*overrides, f"learning_rates.backbone={after}"), tmp_path)
+    trainer.resume()
+    (group,) = (group for group in trainer.optimizer.param_groups if group["name"] == "backbone")
+    group["lr"] = group["initial_lr"] = 0.1 * float(after)
+    start = [p.detach().clone() for p in group["params"]]
+    trainer.fit([])
+    assert [p.equal(q) for p, q in zip(start, group["params"], strict=True)] == [after == "0"] * len(start)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -278,17 +347,26 @@ def test_half_precision_trains_and_resumes(
     assert again.gradient.scaler.state_dict() == trainer.gradient.scaler.state_dict()
 
 
-def test_a_gradient_that_overflows_in_half_precision_skips_the_step_and_lowers_the_scale(
+def test_a_gradient_that_overflows_in_half_precision_skips_the_step_without_a_trace(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    trainer = assemble(compose_smoke("trainer.precision=fp16", "trainer.max_steps=1"), tmp_path)
+    options = ("trainer.precision=fp16", "trainer.ema=0.5", "trainer.frozen_batchnorm=false")
+    memory = ("memory.batches=2", "memory.start_step=0")
+    trainer = assemble(compose_smoke(*options, *memory), tmp_path)
     trainer.gradient.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
-    before = {
-        name: p.detach().clone() for name, p in trainer.model.named_parameters() if "prototypes" not in name
-    }
-    trainer.fit([])
-    assert all(p.equal(before[name]) for name, p in trainer.model.named_parameters() if name in before)
-    assert trainer.gradient.scaler.get_scale() == 2.0**126 and trainer.scheduler.last_epoch == 0
+    trainer._initialise_prototypes = lambda: None
+    parts = (trainer.model, trainer.objective, trainer.average, trainer.scheduler)
+    before = [copy.deepcopy(part.state_dict()) for part in parts]
+    trainer.fit([], until=1)
+    assert trainer.gradient.scaler.get_scale() == 2.0**126
+    for part, state in zip(parts, before, strict=True):
+        assert_equal(part.state_dict(), state, type(part).__name__)
+    trainer.gradient.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    trainer.resumed = True
+    trainer.fit([], until=2)
+    for part, state in zip(parts, before, strict=True):
+        with pytest.raises(AssertionError):
+            assert_equal(part.state_dict(), state, type(part).__name__)
 
 
 @pytest.mark.parametrize(
