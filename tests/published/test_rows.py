@@ -145,6 +145,8 @@ def test_the_sample_needs_every_published_file_and_every_loss_with_every_pooling
     assert needed == found
     assert {row[:2] for row in SAMPLE} == set(itertools.product(SETS, SETTINGS))
     assert {row[2:] for row in SAMPLE} == set(itertools.product(LOSSES, POOLINGS))
+    batches = {(row[1], row[0] in ("cub", "cars"), row[2] in PROXY_LOSSES) for row in SAMPLE}
+    assert len(batches) == 3 * 2 * 2  # every sampler that is published
 
 
 @pytest.fixture(scope="module")
