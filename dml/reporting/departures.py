@@ -36,22 +36,19 @@ def departures(cfg: TrainConfig, choices: Mapping[str, Any], overrides: Sequence
         choices: by group, as Hydra has them.
         overrides: what was typed.
     """
-    setting, dataset, pooling = choices.get("published"), choices["dataset"], choices["pooling"]
-    tables = [read_definition(path.stem) for path in sorted(TABLES.glob("*.yaml"))]
-    tables = [table for table in tables if setting in table.settings]
-    if not tables:
+    setting, dataset, pooling = choices["published"], choices["dataset"], choices["pooling"]
+    if setting == "none":
         return []
+    every = [read_definition(path.stem) for path in sorted(TABLES.glob("*.yaml"))]
+    tables = [table for table in every if setting in table.settings]
     of_set = [table for table in tables if dataset in table.sets]
-    lines = []
-    if not of_set:
-        lines.append(f"dataset={dataset} was not: {_values(cfg, lookup='by_dataset')}")
+    lines = [] if of_set else [f"dataset={dataset} was not: {_values(cfg, lookup='by_dataset')}"]
     lines += _of_loss(cfg, choices, tables)
     accepted = _words("poolings", of_set or tables)
     if pooling not in accepted:
-        lines.append(
-            f"pooling={pooling} was not{f' with dataset={dataset}' * bool(of_set)}, where it was "
-            f"{' or '.join(accepted)}: {_values(cfg, 'pooling', 'zero_shot')}"
-        )
+        where = f" with dataset={dataset}" if of_set else ""
+        values = _values(cfg, "pooling", "zero_shot")
+        lines.append(f"pooling={pooling} was not{where}, but {' or '.join(accepted)}: {values}")
     typed = [override for override in overrides if _counts(override)]
     return lines + [f"typed: {' '.join(typed)}"] * bool(typed)
 

@@ -48,9 +48,7 @@ def test_another_loss_has_its_own_values_and_those_of_its_kind_from_this_project
 def test_another_pooling_and_what_is_typed_are_named() -> None:
     row = ["published=conventional_bn_inception", "dataset=cub", "loss=triplet"]
     lines = departures_of(*row, "pooling=gsp", "optimizer.lr=0.1", "sampler=uniform")
-    assert lines[0].startswith(
-        "pooling=gsp was not with dataset=cub, where it was gap_max or gsp_max: pooling.num"
-    )
+    assert lines[0].startswith("pooling=gsp was not with dataset=cub, but gap_max or gsp_max: pooling.num")
     assert lines[1] == "typed: optimizer.lr=0.1 sampler=uniform"
 
 
