@@ -10,22 +10,22 @@ from dml.config import ConfigError
 __all__ = ["former_row", "refuse_former_names"]
 
 LOSSES = {"c2": "contrastive"}
-POOLINGS = {
-    "gap": ("gap", "gap_max"),
-    "gsp_zero_shot": ("gsp", "gsp_max", "gsp_gem"),
-}
+POOLINGS = {"gap": ("gap", "gap_max"), "gsp_zero_shot": ("gsp", "gsp_max", "gsp_gem")}
 SETS = ("cub", "cars", "sop", "inshop")
-EXPERIMENT = re.compile(
-    rf"({'|'.join(SETS)})/(mlrc|conventional_bn_inception|conventional_resnet50)/(\w+?)(_xbm)?_(gap|gsp_zero_shot)"
-)
+SETTINGS = ("mlrc", "conventional_bn_inception", "conventional_resnet50")
+EXPERIMENT = re.compile(rf"({'|'.join(SETS)})/({'|'.join(SETTINGS)})/(\w+?)(_xbm)?_({'|'.join(POOLINGS)})")
 
 
-def former_row(parts: Sequence[str]) -> str:
-    """The folder that the runs of a row formerly lay in, by its loss, what stands beside it, and its pooling."""
-    loss, *beside, pooling = parts
-    loss = next((old for old, new in LOSSES.items() if new == loss), loss)
-    pooling = next((old for old, new in POOLINGS.items() if pooling in new), pooling)
-    return "_".join([loss, *beside, pooling])
+def former_row(dataset: str, setting: str, loss: Sequence[str], pooling: Sequence[str]) -> str | None:
+    """The folder that the runs of a row lay in when it was a file; None if it was not.
+
+    loss, pooling: the choice, and what stands behind it.
+    """
+    if dataset not in SETS or setting not in SETTINGS or loss[1:] not in ([], ["memory=xbm"]):
+        return None
+    word = next((old for old, new in LOSSES.items() if new == loss[0]), loss[0])
+    found = [old for old in POOLINGS if list(pooling) == [_pooling(dataset, setting, old)]]
+    return f"{word}{'_xbm' * (len(loss) - 1)}_{found[0]}" if found else None
 
 
 def refuse_former_names(arguments: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config import ConfigError
-from dml.reporting.former_names import former_row
+from dml.reporting.former_names import former_row, refuse_former_names
 
 __all__ = [
     "AXES",
@@ -130,7 +130,8 @@ def read_tables(name: str, narrowed: Mapping[str, Sequence[str]] | None = None) 
     narrowed: axes of a product that have other values than in the file.
 
     Raises:
-        ConfigError: as in read_definition, or a table that is no product is narrowed.
+        ConfigError: as in read_definition and refuse_former_names; a table that is no product is narrowed; an axis
+            without a value, or with one twice.
     """
     definition = read_definition(name)
     rest = (tuple(definition.seeds), tuple(definition.metrics), definition.folds, tuple(definition.overrides))
@@ -140,9 +141,11 @@ def read_tables(name: str, narrowed: Mapping[str, Sequence[str]] | None = None) 
                 f"{', '.join(narrowed)}: table={name} spells its rows out; leave these axes away"
             )
         return [Table(name, tuple(tuple(map(spelled_row, group)) for group in definition.groups), *rest)]
-    sets, settings, losses, poolings = (
-        (narrowed or {}).get(axis, getattr(definition, axis)) for axis in AXES
-    )
+    axes = {axis: (narrowed or {}).get(axis, getattr(definition, axis)) for axis in AXES}
+    for axis, values in axes.items():
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(f"{axis}=[{','.join(values)}]: give at least one, and each once")
+    sets, settings, losses, poolings = axes.values()
     return [
         Table(
             f"{dataset}_{setting}",
@@ -166,11 +169,11 @@ def spelled_row(row: str) -> TableRow:
 
 def _product_row(setting: str, dataset: str, loss: str, pooling: str) -> TableRow:
     """A point of a product, named by its loss and pooling: ``contrastive_xbm_gsp``."""
-    (loss, *beside_loss), (pooling, *beside_pooling) = loss.split(), pooling.split()
-    overrides = (f"loss={loss}", *beside_loss, f"pooling={pooling}", *beside_pooling)
-    parts = [part.removeprefix("memory=") for part in (loss, *beside_loss, pooling, *beside_pooling)]
+    words = [*loss.split(), *pooling.split()]
+    overrides = (f"published={setting}", f"dataset={dataset}", *f"loss={loss} pooling={pooling}".split())
+    refuse_former_names(overrides)
     return TableRow(
-        "_".join(parts),
-        (f"published={setting}", f"dataset={dataset}", *overrides),
-        former_row(parts),
+        "_".join(word.removeprefix("memory=") for word in words),
+        overrides,
+        former_row(dataset, setting, loss.split(), pooling.split()),
     )

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from dml.config import TrainConfig
 from dml.reporting.former_names import refuse_former_names
+from dml.reporting.reproduction import check_jobs, plan_jobs
 from dml.reporting.table_files import TABLES, read_tables
-from tests.published.unchanged import BEFORE, assert_unchanged
+from tests.published.unchanged import BEFORE, assert_unchanged, before
 
 Compose = Callable[..., TrainConfig]
 NEAR = (
@@ -60,3 +62,16 @@ def row_of(old: str) -> set[str]:
     with pytest.raises(ValueError, match="is a product now: type ") as refused:
         refuse_former_names(["seed=1", f"experiment=emoji/gap,{old}"])
     return set(str(refused.value).partition(": type ")[2].split())
+
+
+def test_a_run_that_was_made_by_a_row_as_a_file_is_taken_for_the_run_of_the_product(tmp_path: Path) -> None:
+    saved = before("rows", "cub/mlrc/c2_xbm_gsp_zero_shot")
+    saved["protocol"]["fold"] = 2
+    folder = tmp_path / "c2_xbm_gsp_zero_shot" / "seed0_fold2"
+    folder.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(saved), folder / "config.yaml")
+    (folder / "metrics.json").write_text("{}")
+    (table,) = read_tables("mlrc", {"sets": ["cub"], "losses": ["contrastive memory=xbm"]})
+    jobs = plan_jobs(table, tmp_path)
+    check_jobs(jobs)
+    assert [job.folder for job in jobs if job.state == "finished"] == [folder]

@@ -36,9 +36,22 @@ def test_other_arguments_pass() -> None:
     )
 
 
-def test_a_row_knows_the_folder_that_it_formerly_had() -> None:
-    assert former_row(["contrastive", "xbm", "gsp_gem"]) == "c2_xbm_gsp_zero_shot"
-    assert former_row(["triplet", "gap_max"]) == "triplet_gap"
+@pytest.mark.parametrize(
+    ("setting", "loss", "pooling", "folder"),
+    [
+        ("conventional_resnet50", "contrastive memory=xbm", "gsp_gem", "c2_xbm_gsp_zero_shot"),
+        ("mlrc", "triplet", "gap", "triplet_gap"),
+        ("mlrc", "triplet", "gap_max", None),
+        ("conventional_resnet50", "c1", "gsp_max", None),
+        ("mlrc", "c1 loss.margin=0.4", "gap", None),
+        ("mlrc", "c1", "gsp zero_shot.weight=0", None),
+    ],
+)
+def test_a_row_that_was_a_file_knows_its_former_folder_and_no_other_row_takes_it(
+    setting: str, loss: str, pooling: str, folder: str | None
+) -> None:
+    assert former_row("cub", setting, loss.split(), pooling.split()) == folder
+    assert former_row("emoji", setting, loss.split(), pooling.split()) is None
 
 
 def test_train_py_says_it_in_one_line_before_anything_is_composed(

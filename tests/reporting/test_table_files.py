@@ -46,6 +46,21 @@ def test_a_product_may_be_narrowed_or_led_elsewhere() -> None:
         read_tables("collage", {"sets": ["cub"]})
 
 
+@pytest.mark.parametrize(
+    ("narrowed", "message"),
+    [
+        ({"sets": []}, r"sets=\[\]: give at least one, and each once"),
+        ({"poolings": ["gap", "gap"]}, r"poolings=\[gap,gap\]: give at least one, and each once"),
+        ({"losses": ["c2"]}, "loss=c2 is called contrastive here"),
+    ],
+)
+def test_axes_without_a_value_with_one_twice_or_with_a_former_name_are_refused(
+    narrowed: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_tables("mlrc", narrowed)
+
+
 def test_a_part_of_a_product_is_refused_with_the_name_of_the_product() -> None:
     with pytest.raises(
         ConfigError, match=r"table=sop_conventional_resnet50 is a part .*_products 'sets=\[sop\]'"
