@@ -1,5 +1,6 @@
 """Train an embedding and evaluate it on classes it never saw: ``python train.py --help``."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dml.assembly import (
 )
 from dml.config import TrainConfig, register_schema
 from dml.distributed import process_group
-from dml.reporting import print_results, readable_errors
+from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
 from dml.runs import finish_run, load_model, open_run, start_run
 
 
@@ -51,11 +52,13 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
 @readable_errors
 def main(cfg: TrainConfig) -> None:
     hydra_config = HydraConfig.get()
+    print_departures(cfg, hydra_config.runtime.choices, hydra_config.overrides.task)
     train(cfg, Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
 
 
 register_schema()
 
 if __name__ == "__main__":
+    readable_errors(refuse_former_names)(sys.argv[1:])
     with process_group():
         main()

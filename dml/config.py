@@ -24,6 +24,8 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dml.lookups import register_lookups
+
 __all__ = [
     "EXECUTION",
     "ConfigError",
@@ -170,8 +172,9 @@ class TrainConfig:
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra under the name that ``configs/train.yaml`` starts from."""
+    """Make the schema known to Hydra under the name that ``configs/train.yaml`` starts from, and the lookups."""
     ConfigStore.instance().store(name="schema", node=TrainConfig)
+    register_lookups()
 
 
 def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:

@@ -43,6 +43,11 @@ def test_every_miner_trains(name: str, compose_smoke: Compose, assemble: Assembl
     )
 
 
+@pytest.mark.parametrize("name", names("memory"))
+def test_every_memory_trains(name: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
+    assert_trains(assemble(compose_smoke(f"memory={name}", "memory.start_step=1"), tmp_path))
+
+
 @pytest.mark.parametrize("name", names("pooling"))
 def test_every_pooling_trains(name: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
     assert_trains(assemble(compose_smoke(f"pooling={name}"), tmp_path))
@@ -62,7 +67,12 @@ def test_every_scheduler_trains(
     assert_trains(assemble(compose_smoke(f"scheduler={name}"), tmp_path))
 
 
-@pytest.mark.parametrize("name", names("sampler"))
+PLAIN_SAMPLERS = [
+    name for name in names("sampler") if not name[-1].isdigit()
+]  # others: published/test_rows.py
+
+
+@pytest.mark.parametrize("name", PLAIN_SAMPLERS)
 def test_every_sampler_trains(name: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
     assert_trains(assemble(compose_smoke(f"sampler={name}"), tmp_path))
 

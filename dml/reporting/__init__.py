@@ -1,7 +1,9 @@
 """What people read of runs: tables, comparisons over seeds, and messages."""
 
 from dml.reporting.comparison import Comparison, compare, single_baseline
+from dml.reporting.departures import departures, print_departures
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
+from dml.reporting.former_names import refuse_former_names
 from dml.reporting.published import published
 from dml.reporting.report import print_tables, report_runs
 from dml.reporting.results import Run, Setting, find_runs, group_by_setting, missing_folds
@@ -32,6 +34,7 @@ __all__ = [
     "compare",
     "concatenated_metrics",
     "csv_table",
+    "departures",
     "estimate",
     "find_runs",
     "group_by_setting",
@@ -40,12 +43,14 @@ __all__ = [
     "metrics_table",
     "missing_folds",
     "paired_difference",
+    "print_departures",
     "print_evaluation",
     "print_results",
     "print_tables",
     "print_verification",
     "published",
     "readable_errors",
+    "refuse_former_names",
     "report_runs",
     "separated_metrics",
     "single_baseline",

@@ -4,65 +4,50 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config import ConfigError, TrainConfig, load_config, register_schema
 from dml.devices import JOB, JOBS
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
+from dml.reporting.table_files import Table, TableRow
 
 __all__ = [
     "Job",
-    "TableDefinition",
+    "NothingCompleteError",
     "check_jobs",
     "plan_jobs",
-    "read_table",
     "report_table",
-    "row_folder",
-    "row_name",
+    "report_tables",
     "run_jobs",
+    "table_folders",
 ]
 
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass
-class TableDefinition:
-    """What a file in configs/table/ says.
-
-    groups:    rows; the first of a group is what the others of it are compared with. A row is an experiment, or one
-               with overrides of its own behind it: ``collage/gsp pooling.sharpness=5``.
-    overrides: what every command of the table has besides.
-    folds:     models of an ensemble; None under a protocol without folds.
-    """
-
-    groups: list[list[str]] = MISSING
-    overrides: list[str] = field(default_factory=list)
-    folds: int | None = MISSING
-    seeds: list[int] = MISSING
-    metrics: list[str] = MISSING
+class NothingCompleteError(ValueError):
+    """A table has no row yet; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One run of a row of a table."""
 
-    row: str
+    row: TableRow
     folder: Path
     overrides: tuple[str, ...]
 
@@ -85,25 +70,20 @@ class Job:
         return shlex.join(["python", "train.py", *self.arguments])
 
 
-def read_table(name: str) -> TableDefinition:
-    """The definition of a table by its name.
+def table_folders(
+    tables: Sequence[Table], folder: str | None, *, limit: int | None = None
+) -> dict[str, Path]:
+    """Where the runs of each table lie, by its name: in the given folder, or below it if there are several tables.
 
-    Raises:
-        ConfigError: there is no such table, or its file has a key, a type or a gap that the schema refuses.
+    limit: as in plan_jobs; a rehearsal has a folder of its own.
     """
-    folder = ROOT / "configs" / "table"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise ConfigError(f"table={name} does not exist; accepted: {known}")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(TableDefinition), OmegaConf.load(path))
-        return cast(TableDefinition, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path} is no table: {str(error).splitlines()[0]}") from error
+    if folder is not None and len(tables) == 1:
+        return {tables[0].name: Path(folder)}
+    short = "" if limit is None else f"_limit{limit}"
+    return {table.name: Path(folder or "runs/tables") / f"{table.name}{short}" for table in tables}
 
 
-def plan_jobs(table: TableDefinition, folder: Path, *, limit: int | None = None) -> list[Job]:
+def plan_jobs(table: Table, folder: Path, *, limit: int | None = None) -> list[Job]:
     """Every run of a table, each with its own folder; rows vary fastest, so that differences come early.
 
     Args:
@@ -120,9 +100,9 @@ def plan_jobs(table: TableDefinition, folder: Path, *, limit: int | None = None)
     return [
         Job(
             row,
-            row_folder(folder, row) / (f"seed{seed}" if fold is None else f"seed{seed}_fold{fold}"),
+            row.folder(folder) / (f"seed{seed}" if fold is None else f"seed{seed}_fold{fold}"),
             (
-                *row_overrides(row),
+                *row.overrides,
                 *([] if fold is None else [f"protocol.fold={fold}"]),
                 f"seed={seed}",
                 *table.overrides,
@@ -132,8 +112,7 @@ def plan_jobs(table: TableDefinition, folder: Path, *, limit: int | None = None)
         )
         for seed in table.seeds
         for fold in folds
-        for group in table.groups
-        for row in group
+        for row in table.rows
     ]
 
 
@@ -143,14 +122,14 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     Raises:
         ConfigError: an experiment or an override that does not exist, or a folder with another configuration.
     """
-    wanted: dict[str, dict[str, Any]] = {}  # the jobs of a row differ in seed and fold alone
+    wanted: dict[tuple[str, ...], dict[str, Any]] = {}  # the jobs of a row differ in seed and fold alone
     for job in jobs:
-        if job.row not in wanted:
-            wanted[job.row] = settings_of(_compose(job.overrides))
+        if job.row.overrides not in wanted:
+            wanted[job.row.overrides] = settings_of(_compose(job.overrides))
         if job.state == "missing":
             continue
         found = settings_of(load_config(job.folder / "config.yaml"))
-        for key, value in wanted[job.row].items():
+        for key, value in wanted[job.row.overrides].items():
             if value != "???" and found.get(key) != value:
                 raise ConfigError(
                     f"{job.folder} holds a run with {key}={found.get(key)}, but the table has {value}: move that "
@@ -183,22 +162,40 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> Iterator[str]:
             raise
 
 
-def report_table(
-    table: TableDefinition, folder: Path, metrics: Sequence[str]
-) -> tuple[list[Comparison], list[str]]:
+def report_tables(
+    tables: Sequence[Table], folders: Mapping[str, Path]
+) -> dict[str, tuple[list[Comparison], list[str]]]:
+    """What report_table says of each table, by its name; of one without a complete row, only a note.
+
+    Raises:
+        ValueError: as in report_table; nothing is complete in any of the tables.
+    """
+    reports: dict[str, tuple[list[Comparison], list[str]]] = {}
+    for table in tables:
+        try:
+            reports[table.name] = report_table(table, folders[table.name], table.metrics)
+        except NothingCompleteError as error:
+            reports[table.name] = [], [str(error)]
+    if not any(comparisons for comparisons, _ in reports.values()):
+        raise NothingCompleteError("\n".join(note for _, notes in reports.values() for note in notes))
+    return reports
+
+
+def report_table(table: Table, folder: Path, metrics: Sequence[str]) -> tuple[list[Comparison], list[str]]:
     """The tables of what is finished, a row per experiment, and notes on what is not.
 
     Raises:
-        ValueError: as in group_by_setting, or nothing is complete.
+        ValueError: as in group_by_setting.
+        NothingCompleteError: no row is complete.
     """
     settings: list[Setting] = []
     notes: list[str] = []
     baselines: dict[str, str] = {}
     for group in table.groups:
-        first, *others = map(row_name, group)
+        first, *others = (row.name for row in group)
         baselines |= dict.fromkeys(others, first)
         for row in group:
-            name, place = row_name(row), row_folder(folder, row)
+            name, place = row.name, row.folder(folder)
             if not any(place.rglob("config.yaml")):
                 notes.append(f"not begun: {name}")
                 continue
@@ -206,25 +203,8 @@ def report_table(
             notes += [f"unfinished, left out: {path}" for path in unfinished] + missing_folds(finished)
             settings += [replace(setting, label=name) for setting in group_by_setting(finished)]
     if not settings:
-        raise ValueError("\n".join([f"nothing of the table in {folder} is complete yet:", *notes]))
+        raise NothingCompleteError("\n".join([f"nothing of the table in {folder} is complete yet:", *notes]))
     return compare(settings, metrics, baselines), notes
-
-
-def row_name(row: str) -> str:
-    """The name of a row inside its table."""
-    experiment, *overrides = row.split()
-    return " ".join([experiment.rpartition("/")[2], *overrides])
-
-
-def row_overrides(row: str) -> tuple[str, ...]:
-    """What a row says to ``python train.py``."""
-    experiment, *overrides = row.split()
-    return f"experiment={experiment}", *overrides
-
-
-def row_folder(folder: Path, row: str) -> Path:
-    """Where the runs of a row lie in the folder of its table."""
-    return folder / re.sub(r"[^\w.]+", "_", row_name(row))
 
 
 def _compose(overrides: Sequence[str]) -> TrainConfig:

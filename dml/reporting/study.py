@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dml.reporting.reproduction import Job, plan_jobs, read_table, row_folder, row_name
+from dml.reporting.reproduction import Job, plan_jobs
 from dml.reporting.results import Run, find_runs
 from dml.reporting.statistics import estimate, paired_difference, percent
+from dml.reporting.table_files import Table, read_tables
 
 __all__ = [
     "MAIN",
@@ -22,6 +23,7 @@ __all__ = [
     "reference_of",
     "study_jobs",
     "study_rows",
+    "study_table",
 ]
 
 MAIN = "collage"
@@ -78,6 +80,12 @@ class StudyRow:
         return min(1.0, self.chance / float(self.settings.get("pooling.transport_ratio", self.chance)))
 
 
+def study_table(name: str) -> Table:
+    """A table of the study, whose rows all have the one set of collages."""
+    (table,) = read_tables(name)
+    return table
+
+
 def study_jobs(folder: Path, *, limit: int | None = None) -> list[Job]:
     """The runs of all tables of the study, each once though it may stand in several.
 
@@ -86,7 +94,7 @@ def study_jobs(folder: Path, *, limit: int | None = None) -> list[Job]:
     Raises:
         ConfigError: a limit below 1.
     """
-    by_table = {name: plan_jobs(read_table(name), folder, limit=limit) for name in TABLES}
+    by_table = {name: plan_jobs(study_table(name), folder, limit=limit) for name in TABLES}
     main = by_table.pop(MAIN)
     others = sorted((job for jobs in by_table.values() for job in jobs), key=lambda job: job.folder.name)
     return list({job.folder: job for job in (*main, *others)}.values())
@@ -94,15 +102,15 @@ def study_jobs(folder: Path, *, limit: int | None = None) -> list[Job]:
 
 def study_rows(name: str, folder: Path) -> list[StudyRow]:
     """The rows of a table that have finished runs, in its order, with those of its seeds."""
-    table = read_table(name)
+    table = study_table(name)
     rows = []
-    for row in (row for group in table.groups for row in group):
-        place = row_folder(folder, row)
+    for row in table.rows:
+        place = row.folder(folder)
         if any(place.rglob("config.yaml")):
             finished, _ = find_runs(f"{glob.escape(str(place))}/**")
             runs = {run.seed: run for run in finished if run.seed in table.seeds}
             if runs:
-                rows.append(StudyRow(row_name(row), dict(sorted(runs.items()))))
+                rows.append(StudyRow(row.name, dict(sorted(runs.items()))))
     return rows
 
 

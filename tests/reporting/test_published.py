@@ -13,19 +13,24 @@ Compose = Callable[..., TrainConfig]
 
 
 def known(compose: Compose, row: str, reading: str, metric: str) -> float | None:
-    found = published(settings_of(compose(f"experiment={row}")), reading=reading, metric=metric)
+    found = published(settings_of(compose(*row.split())), reading=reading, metric=metric)
     return None if found is None else round(100 * found.value, 2)
 
 
 @pytest.mark.parametrize(
     ("row", "reading", "metric", "value"),
     [
-        ("cub/mlrc/c2_gap", "concatenated", "recall@1", 67.49),
-        ("cub/mlrc/c2_xbm_gap", "separated", "map@r", 21.41),
-        ("cars/mlrc/proxy_anchor_gap", "separated", "r_precision", 29.91),
-        ("sop/mlrc/soft_triple_gap", "concatenated", "map@r", 50.77),
-        ("inshop/mlrc/proxy_nca_pp_gap", "separated", "recall@1", 84.79),
-        ("sop/conventional_bn_inception/proxy_anchor_gap", "best on test", "recall@1", 79.2),
+        ("published=mlrc dataset=cub loss=contrastive pooling=gap", "concatenated", "recall@1", 67.49),
+        ("published=mlrc dataset=cub loss=contrastive memory=xbm pooling=gap", "separated", "map@r", 21.41),
+        ("published=mlrc dataset=cars loss=proxy_anchor pooling=gap", "separated", "r_precision", 29.91),
+        ("published=mlrc dataset=sop loss=soft_triple pooling=gap", "concatenated", "map@r", 50.77),
+        ("published=mlrc dataset=inshop loss=proxy_nca_pp pooling=gap", "separated", "recall@1", 84.79),
+        (
+            "published=conventional_bn_inception dataset=sop loss=proxy_anchor pooling=gap_max",
+            "best on test",
+            "recall@1",
+            79.2,
+        ),
     ],
 )
 def test_published_figures_are_found_by_the_row(
@@ -37,11 +42,11 @@ def test_published_figures_are_found_by_the_row(
 @pytest.mark.parametrize(
     ("row", "reading"),
     [
-        ("cub/mlrc/c2_gsp_zero_shot", "concatenated"),
-        ("cub/mlrc/c2_gap", "test"),
-        ("cub/conventional_bn_inception/proxy_anchor_gap", "test"),
-        ("cub/conventional_resnet50/proxy_anchor_gap", "best on test"),
-        ("emoji/gap", "test"),
+        ("published=mlrc dataset=cub loss=contrastive pooling=gsp", "concatenated"),
+        ("published=mlrc dataset=cub loss=contrastive pooling=gap", "test"),
+        ("published=conventional_bn_inception dataset=cub loss=proxy_anchor pooling=gap_max", "test"),
+        ("published=conventional_resnet50 dataset=cub loss=proxy_anchor pooling=gap_max", "best on test"),
+        ("experiment=emoji/gap", "test"),
     ],
 )
 def test_what_is_not_known_is_not_given(row: str, reading: str, compose_config: Compose) -> None:
@@ -49,7 +54,9 @@ def test_what_is_not_known_is_not_given(row: str, reading: str, compose_config: 
 
 
 def test_no_published_figure_is_of_a_run_with_a_miner(compose_config: Compose) -> None:
-    cfg = compose_config("experiment=cub/mlrc/multi_similarity_gap", "miner=multi_similarity")
+    cfg = compose_config(
+        "published=mlrc", "dataset=cub", "loss=multi_similarity", "pooling=gap", "miner=multi_similarity"
+    )
     assert published(settings_of(cfg), reading="separated", metric="recall@1") is None
 
 

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from dml.config import TrainConfig
-from dml.reporting.reproduction import check_jobs, read_table
+from dml.reporting.reproduction import check_jobs
 from dml.reporting.results import Run, settings_of
-from dml.reporting.study import MAIN, SWEEPS, StudyRow, markdown_study, study_jobs, study_rows
+from dml.reporting.study import (
+    MAIN,
+    SWEEPS,
+    StudyRow,
+    markdown_study,
+    study_jobs,
+    study_rows,
+    study_table,
+)
 from dml.reporting.study_figures import draw_weights, write_study
 from train import train
 
@@ -27,10 +35,10 @@ def row(compose_smoke: Compose, name: str, figures: dict[int, float], *overrides
 
 def test_every_run_is_planned_once_the_main_table_first(tmp_path: Path) -> None:
     jobs = study_jobs(tmp_path)
-    main = read_table(MAIN)
+    main = study_table(MAIN)
     assert len({job.folder for job in jobs}) == len(jobs) > 35
-    assert {job.row for job in jobs[:35]} == set(main.groups[0]) and main.seeds == [0, 1, 2, 3, 4]
-    seeds_of_default = [job.folder.name for job in jobs if job.row == "collage/gsp"]
+    assert {job.row for job in jobs[:35]} == set(main.rows) and main.seeds == (0, 1, 2, 3, 4)
+    seeds_of_default = [job.folder.name for job in jobs if job.row.name == "gsp"]
     assert seeds_of_default == [f"seed{i}" for i in range(5)]
 
 
@@ -39,8 +47,9 @@ def test_every_run_of_the_study_composes(tmp_path: Path) -> None:
 
 
 def test_sweeps_and_ablation_are_compared_with_the_row_of_the_main_table() -> None:
-    assert all(read_table(name).groups[0][0] == "collage/gsp" for name in (*SWEEPS, "collage_ablation"))
-    assert "collage/gsp" in read_table(MAIN).groups[0]
+    compared = [study_table(name).rows[0] for name in (*SWEEPS, "collage_ablation")]
+    assert {row.overrides for row in compared} == {("experiment=collage/gsp",)}
+    assert compared[0] in study_table(MAIN).rows
 
 
 @pytest.mark.parametrize(

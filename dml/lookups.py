@@ -1,0 +1,53 @@
+"""Tables inside of YAML: a value for each data set, or for each kind of loss.
+
+    num_prototypes: '${by_dataset:{cub: 64, cars: 64, sop: 128, inshop: 128, other: 64}}'
+    sharpness: '${by_kind:{pairs: 5.0, proxies: 0.5}}'
+
+In a defaults list, where names are chosen before there are values, the choice comes first:
+
+    - override /sampler: '${by_kind:${loss},{pairs: 8x4, proxies: 32x1}}'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+__all__ = ["register_lookups"]
+
+LOSSES = Path(__file__).parents[1] / "configs" / "loss"
+
+
+def register_lookups() -> None:
+    """Make ``by_dataset`` and ``by_kind`` known to OmegaConf.
+
+    ``by_dataset`` takes the value under the name of the data set, or else under ``other``. ``by_kind`` takes that under
+    ``proxies`` for a loss that learns something for each class, and else that under ``pairs``.
+    """
+    OmegaConf.register_new_resolver("by_dataset", _by_dataset, replace=True)
+    OmegaConf.register_new_resolver("by_kind", _by_kind, replace=True)
+
+
+def _by_dataset(*arguments: Any, _root_: DictConfig) -> Any:
+    *chosen, table = arguments
+    name = chosen[0] if chosen else str(_root_.dataset._target_).removeprefix("dml.data.")
+    if name not in table and "other" not in table:
+        raise ValueError(
+            f"dataset={name} has no value among {', '.join(table)}: give one for it, or for other"
+        )
+    return table[name] if name in table else table["other"]
+
+
+def _by_kind(*arguments: Any, _root_: DictConfig) -> Any:
+    *chosen, table = arguments
+    return table["proxies" if _has_proxies(chosen[0] if chosen else _root_.loss) else "pairs"]
+
+
+def _has_proxies(loss: str | DictConfig) -> bool:
+    """Whether a loss, or the one of this name in configs/loss/, learns something for each class."""
+    if isinstance(loss, str):
+        path = LOSSES / f"{loss}.yaml"
+        loss = cast(DictConfig, OmegaConf.load(path)) if path.is_file() else OmegaConf.create()
+    return "num_classes" in loss.keys()  # noqa: SIM118  a value that is still open (???) counts too
