@@ -1,9 +1,12 @@
 # make train   set up .venv and run the main job        make test    set up .venv and run the tests
 # make check   format, lint, types, layers                 make test-gpu   the tests that need a GPU
+# make test-minimum   the tests with the oldest Python and libraries
 PYTHON ?= python3
 BIN := .venv/bin
+PYTHON_MINIMUM ?= python$(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
+MINIMUM := .venv-minimum/bin
 
-.PHONY: train test test-gpu check clean
+.PHONY: train test test-gpu test-minimum check clean
 
 train: .venv/installed
 	$(BIN)/python train.py
@@ -13,6 +16,10 @@ test: .venv/installed
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -n0 -m gpu tests/gpu -rs
+
+# What old libraries and newer ones below them warn of is not ours to mend.
+test-minimum: .venv-minimum/installed
+	$(MINIMUM)/python -m pytest -W default
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -25,5 +32,11 @@ check: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
+.venv-minimum/installed: pyproject.toml
+	$(PYTHON_MINIMUM) -m venv --clear .venv-minimum
+	$(MINIMUM)/python -m pip install --quiet uv
+	$(MINIMUM)/uv pip install --quiet --python $(MINIMUM)/python --resolution lowest-direct --editable ".[dev]"
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-minimum

@@ -82,7 +82,7 @@ def test_an_unknown_model_is_refused_with_close_names():
         build("resnet_18")
 
 
-@pytest.mark.parametrize(("model", "found"), [("efficientvim_m1", "list"), ("pit_ti_224", "a tensor")])
+@pytest.mark.parametrize(("model", "found"), [("crossvit_9_240", "list"), ("pit_ti_224", "a tensor")])
 def test_a_model_without_one_map_or_set_of_tokens_is_refused(model, found):
     with pytest.raises(ValueError, match=f"gives {found}.*: neither one map nor one set of tokens"):
         build(model)

@@ -231,7 +231,8 @@ def test_every_row_builds_its_parts(
     objective = build_objective(cfg, imageless(labels))
     assert (objective.memory is not None) == loss.endswith("xbm")
     groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=dict(cfg.learning_rates))
-    rates = {group["name"]: group["lr"] for group in build(cfg.optimizer)(groups).param_groups}
+    optimizer = build(cfg.optimizer)(groups, fused=False)  # torch 2.4 has no fused one without memory
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert ("proxies" in rates) == (loss in PROXY_LOSSES) and "backbone" in rates
     assert rates.get("proxies", 100 * rates["backbone"]) == pytest.approx(100 * rates["backbone"])
     assert ("prototypes" in rates) == ("class_codes" in rates) == (cfg.zero_shot.weight > 0)
