@@ -22,30 +22,30 @@ from dml.runs import finish_run, load_model, open_run, start_run
 
 
 def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
-    cfg, folder, resumed = open_run(cfg, folder, overrides=overrides)
+    run = open_run(cfg, folder, overrides=overrides)
+    cfg = run.cfg
 
     data = build_data(cfg)
-    model = build_model(cfg)
+    model = build_model(cfg, pretrained=run.step is None)  # a checkpoint has all weights
     objective = build_objective(cfg, data.train)
     evaluator = build_evaluator(cfg, data)
-    trainer = build_trainer(cfg, model, objective, data, evaluator, folder / "checkpoints")
+    trainer = build_trainer(cfg, model, objective, data, evaluator, run.folder)
 
-    if resumed:
+    if run.resumed:
         trainer.resume()
-    else:
-        start_run(cfg, folder)
-    with open_loggers(cfg, folder, start=trainer.step, watched=data.val) as loggers:
+    start_run(run)
+    with open_loggers(cfg, run.folder, start=trainer.step, watched=data.val) as loggers:
         trainer.fit(loggers)
 
-    best = load_model(folder, device=trainer.device)  # chosen by the protocol, never by the test classes
+    best = load_model(run.folder, device=trainer.device)  # chosen by the protocol, never by the test classes
     val, test = evaluator(best, data.val), evaluator(best, data.test)
     finish_run(
-        folder,
+        run.folder,
         metrics={data.val_name: val.metrics, "test": test.metrics},
         records=data.test,
         embeddings=test.embeddings,
     )
-    print_results(folder)
+    print_results(run.folder)
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")

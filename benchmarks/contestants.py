@@ -176,6 +176,7 @@ def run_dml(job: Job, *, files: bool) -> Measurement:
         build_trainer,
         open_loggers,
     )
+    from dml.run_folder import RunFolder
 
     cfg = compose_config(job.overrides)
     data = dml_data(build_data(cfg), job, files)
@@ -183,13 +184,13 @@ def run_dml(job: Job, *, files: bool) -> Measurement:
     objective, evaluator = build_objective(cfg, data.train), build_evaluator(cfg, data)
     watch, waiting = Stopwatch(job.clock), Waiting(job.clock)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        trainer = build_trainer(cfg, model, objective, data, evaluator, folder / "checkpoints")
+        run = RunFolder(Path(name))
+        trainer = build_trainer(cfg, model, objective, data, evaluator, run)
         held = resident("VmRSS")
         loss, gradient_norm = dml_first_batch(trainer, data.train, job)
         batches = trainer.batches
         trainer.batches = lambda start, stop: waiting.each(batches(start, stop))
-        with open_loggers(cfg, folder, start=0) as loggers:
+        with open_loggers(cfg, run, start=0) as loggers:
             trainer.fit([*loggers, watch])
     start = job.clock()
     recall = evaluator(model, data.test).metrics.recall[1]

@@ -27,6 +27,7 @@ from measure import RETURN_FREED_MEMORY, peak_of, wait
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
 from dml.config import register_schema
+from dml.run_folder import RunFolder
 from dml.training import Trainer
 from dml.types import Batch, Pooled
 
@@ -44,7 +45,9 @@ def trainer_of(batch: int, micro_batch: int | None, overrides: list[str], folder
         cfg = compose("train", [*SMALL, *shape, cut, f"paths.data={ROOT / 'data'}", *overrides])
     data = build_data(cfg)
     objective = build_objective(cfg, data.train)
-    return build_trainer(cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), folder)
+    return build_trainer(
+        cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), RunFolder(folder)
+    )
 
 
 def measure(what: str, batch_size: int, micro_batch: int | None, overrides: list[str]) -> float:

@@ -39,6 +39,7 @@ from dml.assembly import (
 )
 from dml.config import TrainConfig, register_schema
 from dml.devices import choose_device
+from dml.run_folder import RunFolder
 from dml.training import Trainer
 from dml.types import Batch
 
@@ -48,7 +49,9 @@ ROOT = Path(__file__).parents[1]
 def build(cfg: TrainConfig, folder: Path) -> Trainer:
     data = build_data(cfg)
     objective = build_objective(cfg, data.train)
-    return build_trainer(cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), folder)
+    return build_trainer(
+        cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), RunFolder(folder)
+    )
 
 
 def bare_step(trainer: Trainer) -> Callable[[Batch], float]:
@@ -94,7 +97,7 @@ def alternate(cfg: TrainConfig, folder: Path, steps: int) -> list[tuple[float, f
     trainer._initialise_prototypes()
     trainer._initialise_prototypes = lambda: None
     trainer.batches = take_turns
-    with redirect_stdout(StringIO()), open_loggers(cfg, folder, start=0) as loggers:
+    with redirect_stdout(StringIO()), open_loggers(cfg, RunFolder(folder), start=0) as loggers:
         trainer.fit(loggers, until=steps)
     return pairs[4:]  # the first steps load libraries and compile kernels
 

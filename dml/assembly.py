@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dml.backbones import fold_batchnorm
 from dml.config import ConfigError, TrainConfig, build, late_values, to_plain
@@ -35,6 +35,7 @@ from dml.losses import (
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
 from dml.retrieval import Evaluator, RetrievalMetrics, choose_backend
+from dml.run_folder import RunFolder
 from dml.training import (
     PRECISIONS,
     BestOnTest,
@@ -197,7 +198,7 @@ def build_trainer(
     objective: Objective,
     data: Splits,
     evaluator: Evaluator,
-    folder: Path,
+    run: RunFolder,
 ) -> Trainer:
     """The loop, its optimizer and scheduler, with model and objective moved to the device."""
     _check_trainer(cfg)
@@ -211,7 +212,7 @@ def build_trainer(
         freeze_batchnorm(model.backbone)
     groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=_multipliers(cfg))
     _check_warmup(cfg, groups)
-    optimizer = build(cfg.optimizer)(groups)
+    optimizer = _build_optimizer(cfg, groups)
     scheduler = build(cfg.scheduler)(optimizer, total_steps=cfg.trainer.max_steps)
     options = {str(name): value for name, value in cast(DictConfig, cfg.trainer).items()}
     del options["device"], options["deterministic"], options["tf32"]
@@ -221,8 +222,8 @@ def build_trainer(
         optimizer,
         scheduler,
         batches=_batches(cfg, data.train, sampler, choose_workers(cfg, device)),
-        validate=_validation(cfg, evaluator, data, folder.parent),
-        folder=folder,
+        validate=_validation(cfg, evaluator, data, run),
+        run=run,
         seed=cfg.seed,
         device=device,
         record={"config": to_plain(cfg), "environment": environment_of(cfg)},
@@ -242,8 +243,15 @@ def _check_warmup(cfg: TrainConfig, groups: list[dict[str, Any]]) -> None:
         )
 
 
-def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, folder: Path) -> Validation:
-    best_on_test = BestOnTest(folder, select_by=cfg.trainer.select_by)
+def _build_optimizer(cfg: TrainConfig, groups: list[dict[str, Any]]) -> Optimizer:
+    try:
+        return cast(Optimizer, build(cfg.optimizer)(groups))
+    except ValueError as error:  # that of the library names no key
+        raise ConfigError(f"optimizer={cfg.optimizer['_target_']}: {error}; check its values") from error
+
+
+def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, run: RunFolder) -> Validation:
+    best_on_test = BestOnTest(run, select_by=cfg.trainer.select_by)
 
     def validate(model: EmbeddingModel) -> RetrievalMetrics:
         if data.follow_test:
@@ -264,7 +272,7 @@ def environment_of(cfg: TrainConfig) -> dict[str, Any]:
 
 @contextmanager
 def open_loggers(
-    cfg: TrainConfig, folder: Path, *, start: int, watched: Records | None = None
+    cfg: TrainConfig, run: RunFolder, *, start: int, watched: Records | None = None
 ) -> Iterator[list[Logger]]:
     """Everything that follows the course of a run, closed at the end of the block; the main process has it.
 
@@ -274,12 +282,12 @@ def open_loggers(
         yield []
         return
     loggers: list[Logger] = [
-        HistoryLogger(folder / "history.csv", start=start),
-        StepLogger(folder / "steps.csv", start=start),
+        HistoryLogger(run.history, start=start),
+        StepLogger(run.steps, start=start),
     ]
     if cfg.logger.tensorboard:
         images = None if watched is None else _spread_images(cfg, watched)
-        loggers.append(TensorBoardLogger(folder / "tensorboard", start=start, images=images))
+        loggers.append(TensorBoardLogger(run.tensorboard, start=start, images=images))
     loggers.append(ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps))
     try:
         yield loggers

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dml.errors import ConfigError, MissingFileError, UserError, raised_in_dml, user_files
 from dml.lookups import register_lookups
+from dml.migrations import FORMAT, migrate_config
 
 __all__ = [
     "EXECUTION",
@@ -37,6 +41,7 @@ __all__ = [
     "load_config",
     "parse_arguments",
     "register_schema",
+    "settings",
     "to_plain",
 ]
 
@@ -47,20 +52,21 @@ EXECUTION = (
     "dataset.cache_folder",
     "evaluator.backend",
     "evaluator.batch_size",
+    "format",
     "logger",
     "num_workers",
     "paths",
     "resume",
     "trainer.compile",
     "trainer.device",
+    "trainer.log_every",
     "trainer.micro_batch",
     "trainer.save_every",
 )
 """How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message says which key, which value and what is accepted."""
+PLACES = ("backbone.checkpoint", "backbone.weights", "dataset.path", "dataset.root")
+"""Files and folders, which may be moved: only their own names say which ones they are."""
 
 
 @dataclass
@@ -116,8 +122,7 @@ class TrainerConfig:
     frozen_batchnorm: bool = MISSING
     warmup_steps: int = MISSING  # steps in which the backbone rests
     initialisation_batches: int = MISSING  # batches whose local features initialise the prototypes
-    # how many of those at most; null: all, as in older runs, whose folders lack the key
-    initialisation_locations: int | None = None
+    initialisation_locations: int | None = MISSING  # how many of those at most; null: all
     select_by: str = MISSING  # validation metric that chooses best.pt
     patience: int | None = MISSING  # validations without a better figure that end the run; null: none do
     ema: float | None = (
@@ -127,7 +132,7 @@ class TrainerConfig:
     micro_batch: int | None = MISSING  # images in the model at a time; null: the whole batch
     compile: bool = MISSING
     deterministic: bool = MISSING  # only deterministic algorithms on a GPU too
-    tf32: bool = False  # float32 of 10 bits on a GPU; a default: folders of older runs lack the key
+    tf32: bool = MISSING  # float32 of 10 bits on a GPU
     device: str = MISSING  # auto, cpu, cuda, cuda:1, ...
 
 
@@ -145,6 +150,7 @@ class EvaluatorConfig:
 
 @dataclass
 class TrainConfig:
+    format: int = FORMAT  # version of what is saved
     seed: int = MISSING
     num_workers: int | str = MISSING  # auto, or how many processes load images; 0: the main one does
     embedding_dim: int = MISSING
@@ -158,9 +164,7 @@ class TrainConfig:
     backbone: Any = MISSING
     pooling: Any = MISSING
     loss: Any = MISSING
-    miner: Any = field(
-        default_factory=lambda: {"_target_": None}
-    )  # a default: folders of older runs lack the key
+    miner: Any = MISSING
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     optimizer: Any = MISSING
@@ -180,51 +184,52 @@ def register_schema() -> None:
 def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:
     """The configuration merged into the schema, which refuses what ``+key=value`` may have smuggled in.
 
-    Options that a pooling has got since a run was made are filled in by their defaults, with which it does what it did.
-
     Raises:
-        ConfigError: a key or a type does not fit the schema.
+        ConfigError: a key or a type does not fit the schema, or the format is not that of this version.
     """
     try:
         plain = OmegaConf.to_container(typing.cast(DictConfig, cfg))  # a typed one would keep its extra keys
-        checked = OmegaConf.merge(OmegaConf.structured(TrainConfig), plain)
+        checked = typing.cast(TrainConfig, OmegaConf.merge(OmegaConf.structured(TrainConfig), plain))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{origin} does not fit the schema: {str(error).splitlines()[0]}") from error
-    result = typing.cast(TrainConfig, checked)
-    if not OmegaConf.is_missing(checked, "pooling") and OmegaConf.is_dict(result.pooling):
-        _fill_defaults(result.pooling)
-    return result
-
-
-def _fill_defaults(node: DictConfig) -> None:
-    """Add the arguments with a plain default that a component has and its node lacks."""
-    try:
-        accepted = _parameters(hydra.utils.get_object(node["_target_"]))
-    except Exception:  # what is wrong with it is said when it is built
-        return
-    for name, parameter in accepted.items():
-        if name not in node and isinstance(parameter.default, (bool, int, float, str, types.NoneType)):
-            node[name] = parameter.default
+    if checked.format != FORMAT:
+        raise ConfigError(
+            f"format={checked.format}: this is no choice, new runs are of format {FORMAT}; leave it out"
+        )
+    return checked
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Read a saved configuration and check it against the schema.
+    """Read a saved configuration of this or an earlier version and check it against the schema.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ConfigError: it is no YAML, or a key or a type does not fit the schema.
+        MissingFileError: there is no such file.
+        ConfigError: it is no YAML, a key or a type does not fit the schema, or a newer version wrote it.
     """
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no configuration at {path}: a run folder holds config.yaml; give the folder of a run"
         )
     try:
-        cfg = check_config(typing.cast(TrainConfig, OmegaConf.load(path)), str(path))
-    except (yaml.YAMLError, OSError) as error:
+        with user_files(f"reading {path}"):
+            content = OmegaConf.to_container(OmegaConf.load(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no configuration: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no configuration: it holds no keys; give the config.yaml of a run")
+    migrated = migrate_config(typing.cast(dict[str, Any], content), str(path), writer=_writer(path))
+    cfg = check_config(typing.cast(TrainConfig, OmegaConf.create(migrated)), str(path))
     if missing := OmegaConf.missing_keys(cfg):
         raise ConfigError(f"{path} is not complete: {sorted(missing)[0]} is missing")
     return cfg
+
+
+def _writer(path: Path) -> str | None:
+    """The version of dml that wrote a config.yaml, if what stands beside it says so."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        environment = json.loads(path.with_name("environment.json").read_text(encoding="utf-8"))
+        return str(environment["packages"]["dml"])
+    return None
 
 
 def to_plain(cfg: TrainConfig) -> dict[str, Any]:
@@ -232,19 +237,37 @@ def to_plain(cfg: TrainConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(typing.cast(DictConfig, cfg), resolve=True))
 
 
+def settings(plain: dict[str, Any]) -> dict[str, Any]:
+    """What can change a number, by dotted key: everything but the execution, and of places only their own names.
+
+    The folder ``paths.data`` itself has the name "", since every machine calls it otherwise.
+    """
+    data = plain.get("paths", {}).get("data")
+    return {
+        key: _name(value, data) if key in PLACES else value
+        for key, value in _leaves(plain)
+        if not any(key == e or key.startswith(f"{e}.") for e in EXECUTION)
+    }
+
+
+def _name(place: Any, data: Any) -> Any:
+    if not isinstance(place, str) or place == MISSING:
+        return place
+    return "" if data is not None and Path(place) == Path(data) else Path(place).name
+
+
 def config_differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What differs beyond the execution, a line ``key: before -> after`` for each key.
+    """What can change a number and differs, a line ``key: before -> after`` for each key.
 
     What is still open (``???``) afterwards differs from nothing.
     """
-    old = dict(_leaves(before))
-    new = {key: old.get(key) if value == MISSING else value for key, value in _leaves(after)}
-    keys = [key for key in {**old, **new} if not any(key == e or key.startswith(f"{e}.") for e in EXECUTION)]
+    old, new = settings(before), settings(after)
+    shown_old, shown_new = dict(_leaves(before)), dict(_leaves(after))
     absent = "(absent)"
     return [
-        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
-        for key in keys
-        if old.get(key, absent) != new.get(key, absent)
+        f"{key}: {shown_old.get(key, absent)} -> {shown_new.get(key, absent)}"
+        for key in {**old, **new}
+        if new.get(key) != MISSING and old.get(key, absent) != new.get(key, absent)
     ]
 
 
@@ -300,8 +323,11 @@ def build(node: DictConfig, **late: Any) -> Any:
     try:
         return hydra.utils.instantiate(node, _convert_="all", **late)
     except InstantiationException as error:
-        if isinstance(error.__cause__, (ValueError, OSError)):
-            raise error.__cause__ from error
+        cause = error.__cause__
+        if isinstance(cause, UserError) or (
+            isinstance(cause, (ValueError, OSError)) and raised_in_dml(cause)
+        ):
+            raise cause from error
         raise ConfigError(f"{name}: {error.__cause__ or error}") from error
 
 

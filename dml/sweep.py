@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
 from dml.config import ConfigError, TrainConfig
 from dml.model import EmbeddingModel
+from dml.run_folder import RunFolder
 from dml.training import NonFiniteLossError
 
 __all__ = ["SearchSpace", "check_space", "read_space", "run_sweep"]
@@ -170,7 +171,8 @@ def _value(space: SearchSpace, trial: Any, folder: Path, compose: Compose) -> fl
             trial, cfg.trainer.select_by, before=best, offset=len(best) * (cfg.trainer.max_steps + 1)
         )
         try:
-            best.append(_validated(cfg, folder / f"trial{trial.number}_seed{seed}", watcher))
+            run = RunFolder(folder / f"trial{trial.number}_seed{seed}")
+            best.append(_validated(cfg, run, watcher))
         except NonFiniteLossError:
             trial.set_user_attr("diverged", True)
             raise
@@ -186,7 +188,7 @@ def _draw(trial: Any, key: str, options: Mapping[str, Any]) -> Any:
     return (trial.suggest_int if whole else trial.suggest_float)(key, low, high, log=log)
 
 
-def _validated(cfg: TrainConfig, folder: Path, watcher: _Pruner) -> float:
+def _validated(cfg: TrainConfig, run: RunFolder, watcher: _Pruner) -> float:
     """Train one run and give its best validation figure; its checkpoints are not kept."""
     data = build_data(cfg)
     if not data.val_chooses:
@@ -194,14 +196,14 @@ def _validated(cfg: TrainConfig, folder: Path, watcher: _Pruner) -> float:
             "a sweep chooses by validation classes, and this protocol has none: take protocol=holdout or mlrc"
         )
     model, objective = build_model(cfg), build_objective(cfg, data.train)
-    trainer = build_trainer(cfg, model, objective, data, build_evaluator(cfg, data), folder / "checkpoints")
+    trainer = build_trainer(cfg, model, objective, data, build_evaluator(cfg, data), run)
     try:
         trainer.fit([watcher])
         return trainer.best["value"]
     finally:
-        for path in (folder / "checkpoints").glob("*"):
+        for path in run.checkpoints.glob("*"):
             path.unlink()
-        for left in (folder / "checkpoints", folder):
+        for left in (run.checkpoints, run.path):
             if left.is_dir() and not any(left.iterdir()):
                 left.rmdir()
 

@@ -16,8 +16,11 @@ from dml.assembly import (
     build_trainer,
     environment_of,
 )
-from dml.config import load_config
-from dml.runs import move_data
+from dml.config import TrainConfig, load_config
+from dml.errors import InputError, MissingFileError, user_files
+from dml.model import EmbeddingModel
+from dml.resuming import move_data
+from dml.run_folder import RunFolder
 from dml.training import StepLogger, read_steps
 
 __all__ = ["Verification", "repeat_steps"]
@@ -30,40 +33,66 @@ class Verification(NamedTuple):
     environment: dict[str, tuple[Any, Any]]
 
 
-def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> Verification:
+def repeat_steps(
+    folder: str | Path, steps: int, *, data: str | None = None, weights: str | None = None
+) -> Verification:
     """Train the first steps of a run once more, from its configuration alone.
 
     Args:
         folder: a run folder; nothing in it is changed.
         steps: how many, at most as many as the run has.
         data: where the data sets lie now; None where they lay in training.
+        weights: the file of weights that the backbone started from, if it does not lie where it lay in training.
 
     Raises:
-        FileNotFoundError: the run or its data set is not there, or it has recorded no step.
-        ValueError: fewer than one step asked for.
+        MissingFileError: the run, its data set or its weights are not there, or it has recorded no step.
+        InputError: fewer than one step asked for, or weights for a backbone that reads none from a file.
     """
     if steps < 1:
-        raise ValueError(f"steps={steps}: give at least 1")
-    folder = Path(folder)
-    cfg = load_config(folder / "config.yaml")
-    recorded = {step: row for step, row in read_steps(folder / "steps.csv").items() if step <= steps}
+        raise InputError(f"steps={steps}: give at least 1")
+    run = RunFolder(Path(folder))
+    cfg = load_config(run.config)
+    recorded = {step: row for step, row in read_steps(run.steps).items() if step <= steps}
     if not recorded:
-        raise FileNotFoundError(
-            f"{folder / 'steps.csv'} has no step to compare with: the run has not trained"
-        )
+        raise MissingFileError(f"{run.steps} has no step to compare with: the run has not trained")
     if data is not None:
         move_data(cfg, data)
-    then = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    with TemporaryDirectory() as scratch:
+    if weights is not None:
+        _move_weights(cfg, weights)
+    with user_files("reading the environment of the run"):
+        then = json.loads(run.environment.read_text(encoding="utf-8"))
+    with TemporaryDirectory() as name:
+        scratch = RunFolder(Path(name))
         splits = build_data(cfg)
-        model, objective = build_model(cfg), build_objective(cfg, splits.train)
+        model, objective = _starting_model(cfg), build_objective(cfg, splits.train)
         evaluator = build_evaluator(cfg, splits)
-        trainer = build_trainer(cfg, model, objective, splits, evaluator, Path(scratch))
-        with closing(StepLogger(Path(scratch) / "steps.csv", start=0)) as logger:
+        trainer = build_trainer(cfg, model, objective, splits, evaluator, scratch)
+        with closing(StepLogger(scratch.steps, start=0)) as logger:
             trainer.fit([logger], until=max(recorded))
-        repeated = read_steps(Path(scratch) / "steps.csv")
+        repeated = read_steps(scratch.steps)
     now = environment_of(cfg)
     return Verification(
         {step: (recorded[step], repeated[step]) for step in recorded},
         {key: (then.get(key), now[key]) for key in now if key != "command" and then.get(key) != now[key]},
     )
+
+
+def _move_weights(cfg: TrainConfig, weights: str) -> None:
+    for key in ("checkpoint", "weights"):
+        if isinstance(cfg.backbone.get(key), str):
+            cfg.backbone[key] = weights
+            return
+    raise InputError(
+        f"weights={weights}: {cfg.backbone['_target_']} has read no file of weights; leave it out"
+    )
+
+
+def _starting_model(cfg: TrainConfig) -> EmbeddingModel:
+    """The model that the run started from."""
+    try:
+        return build_model(cfg)
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"the first steps start from the weights that the run started from, other than a resumed or loaded model: "
+            f"say where they lie now by weights=FILE, or by data=DIR. {error}"
+        ) from error

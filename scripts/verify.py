@@ -3,6 +3,7 @@
 run=FOLDER     the run folder; nothing in it is changed
 steps=20       how many steps are repeated
 data=DIR       where the data sets lie, if not where they lay in training
+weights=FILE   the weights that the backbone started from, if they do not lie where they lay in training
 """
 
 import sys
@@ -20,6 +21,7 @@ class Arguments:
     run: str = MISSING
     steps: int = 20
     data: str | None = None
+    weights: str | None = None
 
 
 @readable_errors
@@ -28,7 +30,10 @@ def main() -> None:
         print(__doc__)
         return
     arguments = parse_arguments(Arguments, sys.argv[1:])
-    if not print_verification(repeat_steps(arguments.run, arguments.steps, data=arguments.data)):
+    verification = repeat_steps(
+        arguments.run, arguments.steps, data=arguments.data, weights=arguments.weights
+    )
+    if not print_verification(verification):
         sys.exit(1)
 
 

@@ -11,6 +11,7 @@ from dml.assembly import build_evaluator, build_model, build_objective, build_tr
 from dml.backbones import ConvNet
 from dml.config import TrainConfig
 from dml.data import Records, Splits
+from dml.run_folder import RunFolder
 from dml.training import Trainer
 
 
@@ -53,7 +54,17 @@ def noise_splits() -> Splits:
     return Splits(noise(12, 5), noise(6, 4), noise(7, 4))
 
 
+class Checkpoints(RunFolder):
+    """A run folder whose checkpoints lie in it, without a folder of their own."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path
+
+
 def assemble(cfg: TrainConfig, folder: Path) -> Trainer:
     data = noise_splits()
     objective = build_objective(cfg, data.train)
-    return build_trainer(cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), folder)
+    return build_trainer(
+        cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), Checkpoints(folder)
+    )

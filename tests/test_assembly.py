@@ -13,6 +13,8 @@ from tests.noise import noise
 from tests.pretend_device import pretend_gpus
 from train import train
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+WITHOUT_WEIGHTS = ("small", "tiny")
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
 
@@ -165,6 +167,30 @@ def test_the_saved_configuration_builds_the_same_model(compose_smoke: Compose) -
     copy = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     one, other = build_model(cfg).state_dict(), build_model(copy).state_dict()
     assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize("backbone", [file.stem for file in (CONFIGS / "backbone").glob("*.yaml")])
+def test_a_model_whose_weights_come_from_a_checkpoint_reads_and_fetches_none(
+    backbone: str, compose_smoke: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("weights were asked for")
+
+    file = ["backbone.checkpoint=/nowhere/weights.pth"] if backbone == "timm" else []
+    cfg = compose_smoke(f"backbone={backbone}", *file, "paths.data=/nowhere")
+    for place in ("torch.load", "torch.hub.load_state_dict_from_url", "socket.socket.connect"):
+        monkeypatch.setattr(place, refused)
+    assert build_model(cfg, pretrained=False).projection.weight.isfinite().all()
+    if backbone not in WITHOUT_WEIGHTS:
+        with pytest.raises((OSError, RuntimeError, ConfigError), match=r"weights"):
+            build_model(cfg)
+
+
+def test_values_that_an_optimizer_refuses_are_said_with_their_key(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer=torch.optim.AdamW: Invalid beta parameter"):
+        assemble(compose_smoke("optimizer.betas=[2,3]"), tmp_path)
 
 
 def test_a_key_that_the_plus_sign_smuggled_in_is_refused(compose_smoke: Compose, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from dml.attention import (
 from dml.config import TrainConfig
 from dml.model import EmbeddingModel
 from dml.pooling import GeneralizedSumPooling, GlobalAverageMaxPooling, GlobalAveragePooling
+from dml.run_folder import RunFolder
 from dml.training import StepLogger, TensorBoardLogger, Trainer, read_steps
 from dml.types import Normalisation
 from tests.noise import noise
@@ -137,7 +138,7 @@ def test_tensorboard_shows_what_the_pooling_looks_at_at_each_validation(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
     cfg = compose_smoke()
-    with open_loggers(cfg, tmp_path, start=0, watched=noise(6, 4)) as loggers:
+    with open_loggers(cfg, RunFolder(tmp_path), start=0, watched=noise(6, 4)) as loggers:
         assemble(cfg, tmp_path / "checkpoints").fit(loggers)
     assert pictures(tmp_path / "tensorboard") == [0, 3, 6]
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()

@@ -1,11 +1,20 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from omegaconf import MISSING, OmegaConf
 
-from dml.config import ConfigError, TrainConfig, build, late_values, load_config, parse_arguments, to_plain
+from dml.config import (
+    ConfigError,
+    TrainConfig,
+    build,
+    config_differences,
+    late_values,
+    load_config,
+    parse_arguments,
+)
+from dml.errors import InputError
 
 
 class Component:
@@ -20,6 +29,8 @@ class Component:
     ):
         if size < 0:
             raise ValueError("size is negative")
+        if size == 99:
+            raise InputError("size is 99")
         self.late, self.size, self.rate, self.pair, self.name = late, size, rate, pair, name
 
 
@@ -70,9 +81,14 @@ def test_a_value_left_open_is_named() -> None:
         build(node(size="???"), late=7)
 
 
-def test_the_error_of_a_constructor_comes_through_as_it_is() -> None:
-    with pytest.raises(ValueError, match=r"^size is negative$"):
+def test_the_error_of_a_constructor_names_the_component() -> None:
+    with pytest.raises(ConfigError, match=r"^component: size is negative$"):
         build(node(size=-1), late=7)
+
+
+def test_an_error_of_the_user_comes_through_as_it_is() -> None:
+    with pytest.raises(InputError, match=r"^size is 99$"):
+        build(node(size=99), late=7)
 
 
 def test_an_unknown_target_is_named() -> None:
@@ -129,23 +145,30 @@ def test_a_missing_or_foreign_configuration_file_is_refused(tmp_path: Path) -> N
         load_config(tmp_path / "config.yaml")
 
 
-def test_a_configuration_from_before_there_were_miners_has_none(compose_config, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    saved = OmegaConf.to_container(compose_config("loss=triplet"))
-    del saved["miner"]
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
-    assert load_config(tmp_path / "config.yaml").miner == compose_config().miner == {"_target_": None}
-
-
 def test_every_trunk_value_stands_in_yaml(compose_config) -> None:  # type: ignore[no-untyped-def]
     config: TrainConfig = compose_config()
     left_open = OmegaConf.missing_keys(config)
     assert left_open <= {"loss.num_classes", "loss.embedding_size"}
 
 
-def test_a_run_from_before_an_option_of_its_pooling_has_the_default(
-    compose_config: Callable[..., TrainConfig], tmp_path: Path
-) -> None:
-    now = to_plain(compose_config())
-    before = {**now, "pooling": {k: v for k, v in now["pooling"].items() if k != "prototype_start"}}
-    OmegaConf.save(OmegaConf.create(before), tmp_path / "config.yaml")
-    assert to_plain(load_config(tmp_path / "config.yaml")) == now
+@pytest.mark.parametrize("content", ["[1, 2]", "just words", "a: [", b"\xff\xfe\x00", ""])
+def test_a_file_that_is_no_configuration_is_refused(content: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=r"config.yaml (is no configuration|is not complete|does not fit)"):
+        load_config(path)
+
+
+def places(data: str, root: str, weights: str) -> dict:
+    return {"paths": {"data": data}, "dataset": {"root": root}, "backbone": {"weights": weights}}
+
+
+def test_files_that_have_moved_are_the_same_and_others_are_not() -> None:
+    here = places("data", "data", "data/weights/a.pth")
+    assert config_differences(here, places("/disk/sets", "/disk/sets/", "/home/a.pth")) == []
+    assert config_differences(here, places("/disk", "/disk/birds", "a.pth")) == [
+        "dataset.root: data -> /disk/birds"
+    ]
+    assert config_differences(here, places("data", "data", "data/weights/b.pth")) == [
+        "backbone.weights: data/weights/a.pth -> data/weights/b.pth"
+    ]

@@ -3,10 +3,7 @@
 import csv
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +15,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dml
-from dml.config import TrainConfig, load_config
+from dml.config import EXECUTION, TrainConfig, load_config
 from dml.data import Records
+from dml.errors import FileError, OccupiedError
 from dml.retrieval import Embeddings, retrieval_metrics
 from dml.runs import evaluate_run, finish_run, load_metrics, open_run, start_run
 from train import train
@@ -103,6 +101,21 @@ def test_a_loaded_model_embeds_pictures_with_its_own_preprocessing(smoke_run: Pa
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
 
 
+def test_what_is_called_execution_changes_no_digit(
+    smoke_run: Path, compose_smoke: Compose, tmp_path: Path
+) -> None:
+    changed = [
+        "evaluator.backend=torch",
+        "evaluator.batch_size=99",
+        "logger.tensorboard=false",
+        "trainer.log_every=4",
+    ]
+    assert all(any(key.startswith(e) for e in EXECUTION) for key in changed)
+    train(compose_smoke(*changed), tmp_path / "run")
+    for file in ("metrics.json", "history.csv", "steps.csv"):
+        assert (tmp_path / "run" / file).read_bytes() == (smoke_run / file).read_bytes()
+
+
 def test_a_second_run_never_overwrites_the_first(smoke_run: Path, compose_smoke: Compose) -> None:
     before = (smoke_run / "metrics.json").read_bytes()
     with pytest.raises(FileExistsError, match=r"holds a run already.*hydra.run.dir.*resume="):
@@ -121,128 +134,11 @@ def test_a_folder_with_checkpoints_of_another_run_is_refused(
 def test_of_two_runs_that_start_in_one_folder_at_once_one_is_refused(
     compose_smoke: Compose, tmp_path: Path
 ) -> None:
-    cfg, folder, resumed = open_run(compose_smoke(), tmp_path / "run")
-    start_run(cfg, folder)
-    with pytest.raises(FileExistsError, match="holds a run already"):
-        start_run(compose_smoke("seed=5"), folder)
-    assert load_config(folder / "config.yaml").seed == 0 and not resumed
-
-
-@pytest.fixture
-def begun(smoke_run: Path, tmp_path: Path) -> Path:
-    """A run that was killed before its end."""
-    folder = tmp_path / "runs" / "begun"
-    shutil.copytree(smoke_run, folder, ignore=shutil.ignore_patterns("metrics.json", "tensorboard", ".lock"))
-    return folder
-
-
-def resume(compose: Compose, folder: Path, *overrides: str) -> TrainConfig:
-    typed = [f"resume={folder}", *overrides]
-    return open_run(compose(*typed), folder.parent / "new", overrides=typed).cfg
-
-
-def test_resuming_goes_on_with_the_saved_configuration_in_its_folder(
-    begun: Path, compose_smoke: Compose
-) -> None:
-    cfg, folder, resumed = open_run(compose_smoke(f"resume={begun}", "seed=4"), begun.parent / "new")
-    assert cfg.seed == 0 and cfg.resume is None and folder == begun and resumed
-
-
-def test_how_a_run_is_executed_may_change_on_resume(begun: Path, compose_smoke: Compose) -> None:
-    cfg = resume(compose_smoke, begun, "num_workers=2", "trainer.micro_batch=8")
-    assert cfg.num_workers == 2 and cfg.trainer.micro_batch == 8
-
-
-def test_what_changes_the_numbers_is_shown_and_refused_and_nothing_is_touched(
-    begun: Path, compose_smoke: Compose
-) -> None:
-    before = (begun / "config.yaml").read_bytes()
-    message = r"(?s)up to step 6.*\n  seed: 0 -> 77\n  optimizer.lr: 0.001 -> 0.1\n.*accept_changes=true"
-    with pytest.raises(ValueError, match=message):
-        resume(compose_smoke, begun, "seed=77", "optimizer.lr=0.1")
-    assert (begun / "config.yaml").read_bytes() == before
-
-
-def test_a_run_from_before_there_were_miners_goes_on_without_one(begun: Path, compose_smoke: Compose) -> None:
-    path, checkpoint = begun / "config.yaml", begun / "checkpoints" / "last.pt"
-    saved, state = OmegaConf.load(path), torch.load(checkpoint, weights_only=True)
-    del saved["miner"], state["record"]["config"]["miner"]
-    path.write_text(OmegaConf.to_yaml(saved))
-    torch.save(state, checkpoint)
-    assert resume(compose_smoke, begun).miner == {"_target_": None}
-    assert load_config(path).miner == {"_target_": None}
-
-
-def test_what_changes_the_numbers_is_taken_if_asked_for_and_the_old_configuration_is_kept(
-    begun: Path, compose_smoke: Compose
-) -> None:
-    cfg = resume(compose_smoke, begun, "optimizer.lr=0.1", "accept_changes=true")
-    assert cfg.optimizer.lr == load_config(begun / "config.yaml").optimizer.lr == 0.1
-    assert load_config(begun / "config.until_step_6.yaml").optimizer.lr == 0.001
-
-
-def test_an_edited_configuration_is_held_against_that_of_the_checkpoint(
-    begun: Path, compose_smoke: Compose
-) -> None:
-    path = begun / "config.yaml"
-    path.write_text(path.read_text().replace("embedding_dim: 128", "embedding_dim: 64"))
-    with pytest.raises(ValueError, match="embedding_dim: 128 -> 64"):
-        resume(compose_smoke, begun)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("pooling=gap", r"pooling=gap: a run keeps its parts"),
-        ("+trainer.speed=3", "a run keeps its parts"),
-        ("trainer.sped=3", r"trainer.sped=3: Key 'sped'"),
-        ("seed=abc", "seed=abc: Value 'abc'"),
-    ],
-)
-def test_overrides_that_do_not_fit_a_saved_run_are_refused(
-    override: str, message: str, begun: Path, compose_smoke: Compose
-) -> None:
-    typed = [f"resume={begun}", override]
-    with pytest.raises(ValueError, match=message):
-        open_run(compose_smoke(f"resume={begun}"), begun.parent / "new", overrides=typed)
-
-
-def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_configuration(
-    begun: Path, compose_smoke: Compose
-) -> None:
-    runs = begun.parent
-    shutil.copytree(begun, runs / "older")
-    os.utime(runs / "older" / "config.yaml", (1, 1))
-    same = compose_smoke("resume=auto", f"paths.runs={runs}", "num_workers=2")
-    assert open_run(same, runs / "new")[1:] == (begun, True)
-    other = compose_smoke("resume=auto", f"paths.runs={runs}", "seed=3")
-    assert open_run(other, runs / "new")[1:] == (runs / "new", False)
-
-
-def test_auto_holds_the_run_in_the_folder_that_was_named_against_what_was_typed(
-    begun: Path, compose_smoke: Compose
-) -> None:
-    assert open_run(compose_smoke("resume=auto"), begun)[1:] == (begun, True)
-    with pytest.raises(ValueError, match="seed: 0 -> 3"):
-        open_run(compose_smoke("resume=auto", "seed=3"), begun)
-
-
-def test_a_run_that_is_under_way_is_left_alone(begun: Path, compose_smoke: Compose) -> None:
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, 2); print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", hold, str(begun / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline()
-        with pytest.raises(FileExistsError, match="under way in another process"):
-            resume(compose_smoke, begun)
-        auto = compose_smoke("resume=auto", f"paths.runs={begun.parent}")
-        assert not open_run(auto, begun.parent / "new").resumed
-        other.kill()
-    assert resume(compose_smoke, begun).seed == 0
-
-
-def test_a_finished_run_is_not_resumed(smoke_run: Path, compose_smoke: Compose, tmp_path: Path) -> None:
-    with pytest.raises(FileExistsError, match="nothing to resume"):
-        train(compose_smoke(f"resume={smoke_run}"), tmp_path)
+    first, second = (open_run(compose_smoke(f"seed={seed}"), tmp_path / "run") for seed in (0, 5))
+    start_run(first)
+    with pytest.raises(OccupiedError, match="holds a run already"):
+        start_run(second)
+    assert load_config(first.folder.config).seed == 0 and not first.resumed
 
 
 def test_the_data_may_have_moved_since(smoke_run: Path, tmp_path: Path) -> None:
@@ -256,6 +152,14 @@ def test_moving_the_data_of_the_current_folder_leaves_the_name_of_the_reader_alo
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(compose_smoke("paths.data=."), resolve=True))
     with pytest.raises(FileNotFoundError, match="moved/emoji"):
         evaluate_run(tmp_path, data=str(tmp_path / "moved"))
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(
+    compose_smoke: Compose, tmp_path: Path
+) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(FileError, match=r"writing the configuration of .*run: File exists \(.*run\)"):
+        start_run(open_run(compose_smoke(), tmp_path / "run"))
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path) -> None:

@@ -8,19 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from dml.config import EXECUTION, TrainConfig, load_config
+from dml.config import TrainConfig, load_config, settings, to_plain
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
 __all__ = ["READINGS", "Run", "Setting", "find_runs", "group_by_setting", "missing_folds", "settings_of"]
 
-NOT_A_SETTING = (*EXECUTION, "seed", "dataset.root", "trainer.log_every", "evaluator.backend")
-FILES = ("backbone.weights", "backbone.checkpoint", "dataset.path")  # by name, wherever they lie
 FOLD = "protocol.fold"
+REPEATED = ("seed", FOLD)  # runs that differ in nothing else are one setting
 
 READINGS = ("test", "separated", "concatenated", "best on test")
 
@@ -182,11 +179,10 @@ def _refuse_mixture(runs: Sequence[Run]) -> None:
 
 def settings_of(cfg: TrainConfig) -> dict[str, Any]:
     """What can change a number, by dotted key, but for seed and fold; ``???`` for what is still open."""
-    every = dict(_flatten(OmegaConf.to_container(cast(DictConfig, cfg), resolve=True)))
     return {
-        key: Path(str(value)).name if key in FILES else value
-        for key, value in every.items()
-        if not key.startswith(NOT_A_SETTING) and key != FOLD
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in settings(to_plain(cfg)).items()
+        if key not in REPEATED
     }
 
 
@@ -207,14 +203,6 @@ def _read_metrics(folder: Path) -> dict[str, dict[str, float]]:
             f"{folder / 'metrics.json'} has no figures of the test classes; move the folder away"
         )
     return metrics
-
-
-def _flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    if not isinstance(node, dict):
-        yield prefix, tuple(node) if isinstance(node, list) else node
-        return
-    for key, value in node.items():
-        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import shlex
 import sys
+import traceback
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +15,15 @@ from typing import ParamSpec, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from rich.console import Console
 from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
+from dml.errors import UserError, raised_in_dml
+from dml.run_folder import RunFolder
 from dml.runs import load_metrics
-from dml.training import Interrupted, NonFiniteLossError, ReplicaError
+from dml.training import Interrupted
 from dml.verification import Verification
 
 __all__ = [
@@ -29,19 +34,14 @@ __all__ = [
     "readable_errors",
 ]
 
-USER_ERRORS = (
-    ValueError,
-    OSError,
-    NonFiniteLossError,
-    ReplicaError,
-    OmegaConfBaseException,
-    zipfile.BadZipFile,
-)
+USER_ERRORS = (UserError, MissingMandatoryValue, InterpolationResolutionError)
+UNNAMED = (ValueError, OSError, zipfile.BadZipFile)  # errors of the user where dml itself raises them
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def print_results(folder: Path) -> None:
+def print_results(folder: str | os.PathLike[str]) -> None:
     """Print the metrics of a finished run and where it lies; the main process does."""
     if not is_main():
         return
@@ -114,9 +114,10 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Let a command end with one sentence where the user can mend the cause; a defect keeps its traceback.
+    """Let a command end with one sentence where the user can mend the cause.
 
-    ``DML_TRACEBACK=1`` shows the traceback in every case.
+    Everything else is a defect of dml or of a library: its traceback is shown, and a sentence that says what was being
+    done, where to report it and how the run goes on. ``DML_TRACEBACK=1`` lets every error through as it is.
     """
 
     @functools.wraps(command)
@@ -130,16 +131,49 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; a run that has begun goes on with resume=FOLDER\n")
             sys.exit(130)
-        except USER_ERRORS as error:
+        except Exception as error:
             if os.environ.get("DML_TRACEBACK"):
                 raise
             process = f"process {rank()} of {world_size()}: " if world_size() > 1 else ""
-            sys.stderr.write(f"{process}error: {error}\n")
+            users = _is_users(error)
+            if not users:
+                traceback.print_exception(error)
+            sys.stderr.write(f"{process}error: {error if users else _defect(error)}\n")
             if _in_sweep():
                 raise  # Hydra goes on with the other runs and reports the failure after them
-            sys.exit(2)
+            sys.exit(2 if users else 1)
 
     return wrapped
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the user can mend it, and needs no traceback for that."""
+    full_disk = isinstance(error, OSError) and error.errno in FULL_DISK
+    return (
+        isinstance(error, USER_ERRORS) or full_disk or (isinstance(error, UNNAMED) and raised_in_dml(error))
+    )
+
+
+def _defect(error: Exception) -> str:
+    """One sentence after the traceback of what nobody expected."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    where = "dml" if raised_in_dml(error) else "dml or of a library below it"
+    return (
+        f"{command} ended by {type(error).__name__}, a defect of {where}: please report it, with all of the above, "
+        f"where you got dml from{_way_on()}"
+    )
+
+
+def _way_on() -> str:
+    """How the run goes on, if there is one that has saved a checkpoint."""
+    if not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get()
+    named = [typed.partition("=")[2] for typed in hydra.overrides.task if typed.startswith("resume=")]
+    folder = named[0] if named and named[0] != "auto" else hydra.runtime.output_dir
+    if not RunFolder(Path(folder)).last.exists():
+        return ""
+    return f"; the run goes on from its last checkpoint by: python train.py resume={folder}"
 
 
 def _in_sweep() -> bool:

@@ -1,7 +1,7 @@
 """The training loop and what surrounds it: gradients, optimisation, checkpoints, interruption, loggers."""
 
 from dml.training.best_on_test import BestOnTest, load_best_on_test
-from dml.training.checkpoint import load_checkpoint, save_checkpoint
+from dml.training.checkpoint import load_checkpoint, load_part, save_checkpoint
 from dml.training.gradients import PRECISIONS
 from dml.training.interruption import Interrupted
 from dml.training.loggers import (
@@ -42,6 +42,7 @@ __all__ = [
     "freeze_batchnorm",
     "load_best_on_test",
     "load_checkpoint",
+    "load_part",
     "one_cycle",
     "parameter_groups",
     "plateau",

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from dml.errors import UserError
 from dml.losses import Losses
 
 __all__ = ["NonFiniteLossError", "Readings", "check_weights"]
 
 
-class NonFiniteLossError(ArithmeticError):
+class NonFiniteLossError(UserError, ArithmeticError):
     """A term of the loss, or a weight, became NaN or infinite; the message names step and term."""
 
 

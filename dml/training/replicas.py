@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dml.distributed import gather_numbers, world_size
+from dml.errors import UserError
 
 __all__ = ["ReplicaError", "check_replicas", "checksum"]
 
@@ -17,7 +18,7 @@ _BLOCK = 1 << 22  # elements at a time: they take 16 bytes each
 _FACTOR = 6364136223846793005  # odd, so that it loses no bit: Knuth's, of linear congruences of 64 bits
 
 
-class ReplicaError(RuntimeError):
+class ReplicaError(UserError, RuntimeError):
     """The processes of a run hold different weights; the message names those that differ from the others."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
@@ -16,10 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
+from dml.errors import CheckpointError
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.randomness import torch_generator
-from dml.training.checkpoint import load_checkpoint, save_checkpoint
+from dml.run_folder import RunFolder
+from dml.training.checkpoint import load_checkpoint, load_part, save_checkpoint
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger
@@ -28,12 +29,22 @@ from dml.training.pooling_statistics import collapse_warnings, pooling_statistic
 from dml.training.prototype_features import prototype_features
 from dml.training.readings import Readings, check_weights
 from dml.training.replicas import check_replicas
+from dml.training.restoring import restore_optimization
 from dml.training.save_timer import SaveTimer
 from dml.types import Batch, Pooled
 
 __all__ = ["Trainer", "Validation"]
 
 REHEARSAL = 100  # steps in which nothing could be learned anyway, so that nobody need be warned
+LAST = (
+    "step",
+    "objective",
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "best",
+    "record",
+)  # beside the model, in last.pt
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
 
@@ -49,7 +60,7 @@ class Trainer:
         model, objective, optimizer, scheduler: the finished parts, on ``device``.
         batches: gives the training batches of the steps from start to stop, the share of this process.
         validate: the metrics of the validation classes.
-        folder: where the checkpoints lie.
+        run: where the checkpoints lie.
         seed: the seed of the run.
         record: what else is needed to repeat the run, plain values; it goes into ``last.pt``.
         max_steps: 0 only initialises and validates.
@@ -76,7 +87,7 @@ class Trainer:
         *,
         batches: Batches,
         validate: Validation,
-        folder: Path,
+        run: RunFolder,
         seed: int,
         device: torch.device,
         record: Mapping[str, Any],
@@ -98,7 +109,8 @@ class Trainer:
         val_chooses: bool,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
-        self.batches, self.validate, self.folder, self.record = batches, validate, folder, record
+        self.batches, self.validate, self.record = batches, validate, record
+        self.run, self.folder = run, run.checkpoints
         self.seed, self.device = seed, device
         self.max_steps, self.eval_every, self.log_every = max_steps, eval_every, log_every
         self.gradient_clip, self.frozen_batchnorm = gradient_clip, frozen_batchnorm
@@ -177,7 +189,7 @@ class Trainer:
         saved = "saved" if self._save_last(loggers) else "not saved"
         raise Interrupted(
             f"stopped after step {self.step} of {self.max_steps} and {saved}; "
-            f"go on with: python train.py resume={self.folder.parent}",
+            f"go on with: python train.py resume={self.run}",
             number=number,
         )
 
@@ -350,25 +362,29 @@ class Trainer:
     def resume(self) -> None:
         """Go back to where ``last.pt`` was written; to the start, if the run ended before that.
 
+        Values of the optimizer and of the schedule that the configuration changed since then hold from here on.
+
         Raises:
-            ValueError: the checkpoint does not fit the parts, or its schedule has another length.
+            CheckpointError: the checkpoint is damaged, does not fit the parts, or its schedule has another length.
+            ConfigError: a changed value of the optimizer or of the schedule cannot be applied to what was saved.
         """
-        path = self.folder / "last.pt"
+        path = self.run.last
         if not path.exists():
             return
-        state = load_checkpoint(path)
+        state = load_checkpoint(path, *LAST)
         drawn_over = state["scheduler"].get("total_steps", self.max_steps)
         if drawn_over != self.max_steps:
-            raise ValueError(
+            raise CheckpointError(
                 f"trainer.max_steps={self.max_steps}, but the schedule of this run was drawn over {drawn_over} steps: "
                 "start a new run for another length, or use scheduler=constant or plateau, which have none"
             )
-        for part in ("model", "objective", "optimizer", "scheduler"):
-            getattr(self, part).load_state_dict(state[part])
+        for part in ("model", "objective"):
+            load_part(getattr(self, part), state, part, path)
+        restore_optimization(self.optimizer, self.scheduler, state, path, now=self.record["config"])
         if self.gradient.scaler.is_enabled() and state["scaler"]:
             self.gradient.scaler.load_state_dict(state["scaler"])
         if self.average is not None and "average" in state:
-            self.average.load_state_dict(state["average"])
+            load_part(self.average, state, "average", path)
         self.step, self.best, self.resumed = state["step"], state["best"], True
         self.unvalidated = state.get("unvalidated")
 

@@ -119,3 +119,15 @@ def test_every_batchnorm_of_the_backbones_is_folded(
     model = build_model(compose_config(*overrides, "transform.size=64"), pretrained=False)
     norms = [m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == count and all(type(m).__name__.startswith("Passing") for m in norms)
+
+
+def test_what_something_else_sees_is_not_folded_even_where_batchnorm_is_still_the_identity() -> None:
+    assert fold_batchnorm(Shared().eval(), 16) == 0
+    assert fold_batchnorm(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 16) == 1
+
+
+def test_looking_for_what_can_be_folded_changes_no_value() -> None:
+    model = network(*layers())
+    before = copy.deepcopy(model.state_dict())
+    assert fold_batchnorm(model, 16) == 3
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())

@@ -1,10 +1,14 @@
+import errno
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
+from dml.errors import InputError, MissingFileError
 from dml.reporting import metrics_table, print_evaluation, readable_errors
 from dml.runs import load_metrics
-from dml.training import Interrupted
+from dml.training import Interrupted, NonFiniteLossError
 
 
 def run(error: BaseException) -> None:
@@ -18,8 +22,10 @@ def run(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ValueError("size is 3"), 2),
-        (FileNotFoundError("no file"), 2),
+        (InputError("size is 3"), 2),
+        (MissingFileError("no file"), 2),
+        (NonFiniteLossError("at step 3 the loss is nan"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 2),
         (Interrupted("stopped"), 130),
         (KeyboardInterrupt("interrupted"), 130),
     ],
@@ -29,12 +35,40 @@ def test_an_error_of_the_user_is_a_sentence_and_a_code(
 ) -> None:
     with pytest.raises(SystemExit) as end:
         run(error)
-    assert end.value.code == code and str(error) in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert end.value.code == code and str(error) in said and "Traceback" not in said
 
 
-def test_a_defect_keeps_its_traceback() -> None:
-    with pytest.raises(KeyError):
-        run(KeyError("defect"))
+@pytest.mark.parametrize("error", [KeyError("lost"), ValueError("size is 3"), OSError("a library's")])
+def test_a_defect_keeps_its_traceback_and_ends_with_a_sentence(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["a/train.py", "seed=3"])
+    with pytest.raises(SystemExit) as end:
+        run(error)
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert end.value.code == 1 and lines[0].startswith("Traceback") and "raise error" in "".join(lines)
+    assert last.startswith(
+        f"error: train.py seed=3 ended by {type(error).__name__}, a defect of dml or of a library"
+    )
+    assert "report it" in last and "resume=" not in last
+
+
+@pytest.mark.parametrize("typed", ["resume=FOLDER", "seed=3"])
+def test_a_defect_says_how_the_run_goes_on(
+    typed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    task = [typed.replace("FOLDER", str(tmp_path))]
+    elsewhere = str(tmp_path if task == [typed] else tmp_path / "new")
+    hydra = {"overrides": {"task": task}, "runtime": {"output_dir": elsewhere}, "mode": "RUN"}
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
+    with pytest.raises(SystemExit):
+        run(KeyError("lost"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"goes on from its last checkpoint by: python train.py resume={tmp_path}")
 
 
 def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 
+from dml.config import TrainConfig
+from dml.errors import InputError, MissingFileError
 from dml.reporting import print_verification
+from dml.run_folder import RunFolder
+from dml.runs import open_run, start_run
 from dml.verification import Verification, repeat_steps
+from tests.photographs import write_photographs
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,3 +69,42 @@ def test_a_run_without_steps_and_no_steps_asked_for_are_refused(smoke_run: Path,
     shutil.copy(smoke_run / "config.yaml", tmp_path)
     with pytest.raises(FileNotFoundError, match="has not trained"):
         repeat_steps(tmp_path, 3)
+
+
+def repeated(
+    compose: Callable[..., TrainConfig], folder: Path, *overrides: str, **moved: str
+) -> Verification:
+    """Repeat the steps of a run on a few photographs, of which only what it wrote first is left."""
+    images, run = folder / "images", RunFolder(folder / "run")
+    write_photographs(images)
+    data = ["dataset=folder", f"dataset.root={images}", "transform.short_side=32", "evaluator.recall_at=[1]"]
+    small = [*data, "sampler.classes_per_batch=3", "pooling=gap", "trainer.max_steps=2"]
+    start_run(open_run(compose(*small, "protocol=conventional", *overrides), run.path))
+    run.steps.write_text("step,loss,gradient_norm\n1,0.5,1.0\n2,0.5,1.0\n")
+    return repeat_steps(run.path, 2, **moved)
+
+
+def test_whoever_writes_does_so_in_the_scratch_folder(
+    compose_smoke: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    repeated(compose_smoke, tmp_path, "protocol.report_best_on_test=true")
+    assert list(temporary.iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".lock", "config.yaml", "environment.json", "steps.csv"
+    ]  # fmt: skip
+
+
+def test_weights_that_have_moved_are_asked_for_and_found_elsewhere(
+    compose_smoke: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    backbone = ["backbone=timm", "backbone.model=test_resnet", "backbone.checkpoint=/nowhere/weights.pth"]
+    with pytest.raises(MissingFileError, match=r"by weights=FILE, or by data=DIR.*/nowhere/weights.pth"):
+        repeated(compose_smoke, tmp_path / "a", *backbone)
+    weights = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), weights)
+    assert len(repeated(compose_smoke, tmp_path / "b", *backbone, weights=str(weights)).steps) == 2
+    with pytest.raises(InputError, match=r"weights=.*ConvNet has read no file of weights"):
+        repeated(compose_smoke, tmp_path / "c", weights=str(weights))

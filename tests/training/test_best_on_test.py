@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dml.config import TrainConfig
+from dml.run_folder import RunFolder
 from dml.runs import load_metrics
 from dml.training import Trainer, load_checkpoint
 from dml.training.best_on_test import BestOnTest, load_best_on_test
@@ -41,11 +42,11 @@ def test_without_asking_the_test_classes_are_not_followed(
     compose_smoke: Callable[..., TrainConfig], assemble: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     assemble(compose_smoke("trainer.max_steps=0"), tmp_path / "checkpoints").fit([])
-    assert load_best_on_test(tmp_path) == {}
+    assert load_best_on_test(RunFolder(tmp_path)) == {}
 
 
 def test_the_maximum_outlives_an_interruption(tmp_path: Path) -> None:
     for value in (0.2, 0.5, 0.5, 0.4):  # each in a process of its own
-        BestOnTest(tmp_path, select_by="map@r").update({"map@r": value, "recall@1": 1 - value})
-    assert load_best_on_test(tmp_path) == {"best_on_test": {"map@r": 0.5, "recall@1": 0.5}}
+        BestOnTest(RunFolder(tmp_path), select_by="map@r").update({"map@r": value, "recall@1": 1 - value})
+    assert load_best_on_test(RunFolder(tmp_path)) == {"best_on_test": {"map@r": 0.5, "recall@1": 0.5}}
     assert json.loads((tmp_path / "best_on_test.json").read_text())

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dml.training import load_checkpoint, save_checkpoint
+from dml.errors import CheckpointError, FileError
+from dml.training import load_checkpoint, load_part, save_checkpoint
 
 
 class RunsCode:
@@ -64,3 +65,47 @@ def test_a_file_without_a_model_is_refused(content: object, tmp_path: Path) -> N
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other.pt is no checkpoint of this project"):
         load_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_checkpoint_without_what_a_run_goes_on_from_is_refused_with_what_it_has(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last.pt", {"step": 3, "model": {}, "objective": {}})
+    with pytest.raises(
+        CheckpointError, match=r"holds .*step, model, objective, but no optimizer, best.*not its best"
+    ):
+        load_checkpoint(tmp_path / "last.pt", "step", "optimizer", "best")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_an_error_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path / "last.pt", {"model": {}})
+
+    def fails(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "last.pt")
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(FileError, match=r"reading .*last.pt: Permission denied \(last.pt\)"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"weight": torch.zeros(2, 3), "bias": torch.zeros(4)},
+            r"model.weight: shape \(2, 3\) .*, shape \(4, 3\) here",
+        ),
+        ({"weight": torch.zeros(4, 3)}, r"model.bias: absent in the checkpoint, shape \(4,\) here"),
+        (
+            {"weight": torch.zeros(4, 3), "bias": torch.zeros(4), "mean": torch.zeros(1)},
+            r"shape \(1,\) .*, absent here",
+        ),
+        ({"weight": torch.zeros(4, 3), "bias": 7}, r"model.bias: int in the checkpoint, shape \(4,\) here"),
+        ({f"w{i}": torch.zeros(1) for i in range(9)}, r"(?s)and 8 more\ntake the configuration"),
+        (["weight"], "list in the checkpoint, names and tensors here"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused_with_both_sides(model: object, message: str) -> None:
+    with pytest.raises(CheckpointError, match=r"last.pt does not fit the model of this") as error:
+        load_part(torch.nn.Linear(3, 4), {"model": model}, "model", Path("last.pt"))
+    assert error.match(message)

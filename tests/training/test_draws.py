@@ -16,6 +16,7 @@ from torchvision.models.vision_transformer import EncoderBlock
 
 from dml.assembly import build_evaluator, build_model, build_objective, build_trainer
 from dml.config import ConfigError, TrainConfig
+from dml.run_folder import RunFolder
 from dml.training import Trainer
 from dml.training.draws import layers_that_draw, spot_shared_inputs
 from dml.training.dropout import ImageDropout, draw_dropout_by_image
@@ -100,7 +101,12 @@ def test_a_run_refuses_such_a_layer_where_the_batch_is_cut_and_only_there(
         model = build_model(cfg)
         model.backbone.layers.append(Functional())
         return build_trainer(
-            cfg, model, build_objective(cfg, data.train), data, build_evaluator(cfg, data), tmp_path
+            cfg,
+            model,
+            build_objective(cfg, data.train),
+            data,
+            build_evaluator(cfg, data),
+            RunFolder(tmp_path),
         )
 
     if micro_batch == "null":

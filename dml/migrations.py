@@ -1,0 +1,136 @@
+"""The version of what a run writes, and how files of earlier versions become those of this one.
+
+A change of the meaning or of the keys of config.yaml or of a checkpoint raises `FORMAT` by one and adds a function
+under the version that it starts from. A new key gets the value with which runs without it did what they did.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from dml.errors import CheckpointError, ConfigError
+
+__all__ = ["FORMAT", "dml_version", "migrate_checkpoint", "migrate_config"]
+
+FORMAT = 1
+
+Plain = dict[str, Any]
+
+
+def migrate_config(config: Plain, origin: str, *, writer: str | None = None) -> Plain:
+    """A saved configuration as this version would have written it; the one given stays as it is.
+
+    Args:
+        origin: the file, for messages.
+        writer: the version of dml that wrote it, if that is known.
+
+    Raises:
+        ConfigError: a newer version wrote it, or the version is none.
+    """
+    version = config.get("format", 0)
+    if problem := _problem(version, writer):
+        raise ConfigError(f"{origin} {problem}")
+    config = copy.deepcopy(config)
+    for number in range(version, FORMAT):
+        CONFIGS[number](config)
+    return {**config, "format": FORMAT}
+
+
+def migrate_checkpoint(state: Plain, origin: str) -> Plain:
+    """The content of a checkpoint, with the configuration in its record, as this version would have written it.
+
+    Raises:
+        CheckpointError: a newer version wrote it, or the version is none.
+        ConfigError: the same of the configuration in it.
+    """
+    version, writer = state.get("format", 0), state.get("dml")
+    if problem := _problem(version, writer):
+        raise CheckpointError(f"{origin} {problem}")
+    for number in range(version, FORMAT):
+        CHECKPOINTS[number](state)
+    if "config" in state.get("record", {}):
+        config = migrate_config(state["record"]["config"], origin, writer=writer)
+        state["record"] = {**state["record"], "config": config}
+    return {**state, "format": FORMAT}
+
+
+def dml_version() -> str | None:
+    """The version of dml that runs; None if it is not installed, as when it is run from its source."""
+    try:
+        return importlib.metadata.version("dml")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _problem(version: object, writer: str | None) -> str | None:
+    """What keeps a file of this version from being read, as the rest of a sentence."""
+    if type(version) is not int or version < 0:
+        return f"has format: {version!r}, which is no version; accepted: 0 to {FORMAT}"
+    if version > FORMAT:
+        by = f"dml {writer}" if writer else "a newer dml"
+        return f"is of format {version}, written by {by}; this one reads up to format {FORMAT}: update dml"
+    return None
+
+
+def _config_0(config: Plain) -> None:
+    """Before formats had a version."""
+    for key, value in ADDED_TO_0.items():
+        _add(config, key, value)
+    optimizer, pooling = _node(config, "optimizer"), _node(config, "pooling")
+    if optimizer.get("_target_") in FUSED:
+        optimizer.setdefault("fused", None)  # torch chose; true adds in another order
+    if pooling.get("_target_") in GENERALIZED_SUMS:
+        pooling.setdefault("prototype_start", "local")
+        pooling.setdefault("kernel_size", None)
+    backbone, dataset = _node(config, "backbone"), _node(config, "dataset")
+    if backbone.get("_target_") == "dml.backbones.Tiny":
+        widths = [16, 32, backbone.pop("out_channels")]
+        backbone.update({"_target_": "dml.backbones.ConvNet", "widths": widths})
+    if dataset.get("_target_") == "dml.data.collage_dataset" and "tile_size" in dataset:
+        dataset["size"] = dataset["grid"] * dataset.pop("tile_size")
+
+
+ADDED_TO_0 = {
+    "memory.batches": 0,
+    "memory.start_step": 1000,
+    "memory.weight": 1.0,
+    "miner._target_": None,
+    "trainer.compile": False,
+    "trainer.deterministic": False,
+    "trainer.ema": None,
+    "trainer.initialisation_locations": None,
+    "trainer.micro_batch": None,
+    "trainer.patience": None,
+    "trainer.precision": "fp32",
+    "trainer.save_every": None,
+    "trainer.tf32": False,  # on a GPU torch took it for convolutions; no run of then is known to have had one
+    "transform.short_side": None,
+}
+FUSED = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
+GENERALIZED_SUMS = tuple(f"dml.pooling.GeneralizedSum{kind}Pooling" for kind in ("", "Max", "GeM"))
+
+
+def _checkpoint_0(state: Plain) -> None:
+    """Before formats had a version; the first ones had no half precision and kept no record."""
+    if "optimizer" in state:
+        state.setdefault("scaler", {})
+        state.setdefault("record", {})
+
+
+CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0}
+CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0}
+
+
+def _add(config: Plain, key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    if isinstance(node := config.setdefault(section, {}), dict):
+        node.setdefault(name, value)
+
+
+def _node(config: Plain, key: str) -> Plain:
+    """The node of a component; an empty one if the file, which is not ours then, has none."""
+    node = config.get(key)
+    return node if isinstance(node, dict) else {}
