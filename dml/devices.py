@@ -53,16 +53,21 @@ def _choose_gpu(name: str, index: int | None) -> torch.device:
         )
     count = torch.cuda.device_count()
     if index is None:
-        job = _job()
-        index = (
-            local_rank() if world_size() > 1 else torch.cuda.current_device() if job is None else job % count
-        )
+        index = _deal(count)
     if index >= count:
         raise ConfigError(
             f"trainer.device={name}, but torch sees {count} GPUs here: start at most that many "
             "processes on this machine"
         )
     return torch.device("cuda", index)
+
+
+def _deal(count: int) -> int:
+    """The GPU of this process among ``count``."""
+    if world_size() > 1:
+        return local_rank()
+    job = _job()
+    return torch.cuda.current_device() if job is None else job % count
 
 
 def _job() -> int | None:
@@ -138,9 +143,7 @@ def choose_workers(cfg: TrainConfig, device: torch.device) -> int:
         raise ConfigError(f"num_workers={asked} must be auto, or 0 or above; 0 loads in the main process")
     if device.type == "cpu" or "joblib" in (_launcher() or ""):
         return 0
-    from joblib import (
-        cpu_count,
-    )  # which also knows the limits of containers; it takes 0.2 s, and a CPU needs it not
+    from joblib import cpu_count  # knows the limits of containers; not needed on a CPU, and 0.2 s to import
 
     jobs = _number(JOBS) if JOBS in os.environ else 1
     share = int(cpu_count()) // max(1, jobs * _local_processes())
