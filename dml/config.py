@@ -25,6 +25,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.lookups import register_lookups
+from dml.trust import is_trusted, read_written_out, refuse_untrusted
 
 __all__ = [
     "EXECUTION",
@@ -36,6 +37,7 @@ __all__ = [
     "late_values",
     "load_config",
     "parse_arguments",
+    "read_config",
     "register_schema",
     "to_plain",
 ]
@@ -55,6 +57,7 @@ EXECUTION = (
     "trainer.device",
     "trainer.micro_batch",
     "trainer.save_every",
+    "trust",
 )
 """How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
@@ -150,6 +153,7 @@ class TrainConfig:
     embedding_dim: int = MISSING
     resume: str | None = None  # a run folder that is to be continued, or auto
     accept_changes: bool = False  # resume with values that change the numbers of the run
+    trust: list[str] = field(default_factory=list)  # packages that the run to resume may name; never saved
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: Any = MISSING
     protocol: Any = MISSING
@@ -198,6 +202,8 @@ def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:
 
 def _fill_defaults(node: DictConfig) -> None:
     """Add the arguments with a plain default that a component has and its node lacks."""
+    if not is_trusted(node.get("_target_")):
+        return  # to look at it would import it
     try:
         accepted = _parameters(hydra.utils.get_object(node["_target_"]))
     except Exception:  # what is wrong with it is said when it is built
@@ -207,11 +213,26 @@ def _fill_defaults(node: DictConfig) -> None:
             node[name] = parameter.default
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a saved configuration and check it against the schema.
+def load_config(path: Path, *, trust: Sequence[str] = ()) -> TrainConfig:
+    """Read a saved configuration of which something is to be built.
+
+    trust: packages that it may name besides the components of this framework; see `dml.trust`.
+
+    Raises:
+        UntrustedError: it names other code; nothing of it was imported.
+        FileNotFoundError, ConfigError: as in read_config.
+    """
+    cfg = read_config(path)
+    refuse_untrusted(OmegaConf.to_container(typing.cast(DictConfig, cfg)), str(path), trust=trust)
+    return cfg
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a saved configuration of which nothing is built, and check it against the schema.
 
     Raises:
         FileNotFoundError: there is no such file.
+        UntrustedError: it asks for values of its reader's environment, or repeats parts of itself.
         ConfigError: it is no YAML, or a key or a type does not fit the schema.
     """
     if not path.is_file():
@@ -219,8 +240,9 @@ def load_config(path: Path) -> TrainConfig:
             f"no configuration at {path}: a run folder holds config.yaml; give the folder of a run"
         )
     try:
-        cfg = check_config(typing.cast(TrainConfig, OmegaConf.load(path)), str(path))
-    except (yaml.YAMLError, OSError) as error:
+        saved = OmegaConf.create(read_written_out(path))
+        cfg = check_config(typing.cast(TrainConfig, saved), str(path))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no configuration: {error}") from error
     if missing := OmegaConf.missing_keys(cfg):
         raise ConfigError(f"{path} is not complete: {sorted(missing)[0]} is missing")

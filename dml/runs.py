@@ -30,7 +30,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.assembly import build_data, build_evaluator, build_model, environment_of
-from dml.config import ConfigError, TrainConfig, check_config, config_differences, load_config, to_plain
+from dml.config import (
+    ConfigError,
+    TrainConfig,
+    check_config,
+    config_differences,
+    load_config,
+    read_config,
+    to_plain,
+)
 from dml.data import Records
 from dml.devices import choose_device
 from dml.distributed import broadcast, is_main
@@ -38,6 +46,7 @@ from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.retrieval import Embeddings, RetrievalMetrics
 from dml.training import load_best_on_test, load_checkpoint
+from dml.trust import UntrustedError, refuse_interpolations
 
 __all__ = [
     "evaluate_run",
@@ -48,6 +57,7 @@ __all__ = [
     "move_data",
     "open_run",
     "start_run",
+    "trained_model",
 ]
 
 
@@ -86,14 +96,14 @@ def open_run(cfg: TrainConfig, folder: Path, *, overrides: Sequence[str] = ()) -
 def _open(cfg: TrainConfig, folder: Path, overrides: Sequence[str]) -> OpenedRun:
     if cfg.resume is not None and cfg.resume != "auto":
         named = Path(cfg.resume)
-        changed = _overridden(load_config(named / "config.yaml"), overrides)
+        changed = _overridden(load_config(named / "config.yaml", trust=cfg.trust), overrides)
         return OpenedRun(_resumed(named, changed, accept=cfg.accept_changes), named, True)
     cfg = check_config(cfg, "the configuration")
     found = _unfinished(cfg, folder) if cfg.resume == "auto" else None
     if found is not None:
         return OpenedRun(_resumed(found, cfg, accept=cfg.accept_changes), found, True)
     _refuse_used(folder)
-    cfg.resume = None
+    cfg.resume, cfg.trust = None, []
     return OpenedRun(cfg, folder, False)
 
 
@@ -103,13 +113,14 @@ def _resumed(folder: Path, cfg: TrainConfig, *, accept: bool) -> TrainConfig:
         raise FileExistsError(
             f"{folder} is finished, there is nothing to resume; its figures are in metrics.json"
         )
-    cfg.resume, cfg.accept_changes = None, False
+    cfg.resume, cfg.accept_changes, cfg.trust = None, False, []
     if not lock_folder(folder):
         raise FileExistsError(f"{folder} is under way in another process: wait for it, or stop it first")
     checkpoint, step = folder / "checkpoints" / "last.pt", 0
-    before = to_plain(load_config(folder / "config.yaml"))
+    before = to_plain(read_config(folder / "config.yaml"))
     if checkpoint.exists():
         state = load_checkpoint(checkpoint)
+        refuse_interpolations(state["record"]["config"], str(checkpoint))
         saved = cast(TrainConfig, OmegaConf.create(state["record"]["config"]))
         before, step = to_plain(check_config(saved, str(checkpoint))), state["step"]
     differences = config_differences(before, to_plain(cfg))
@@ -129,7 +140,7 @@ def _overridden(cfg: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
     """A saved configuration with what was typed beside ``resume=``."""
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key, value = override.key_or_group, override.value()
-        if key in ("resume", "accept_changes"):
+        if key in ("resume", "accept_changes", "trust"):
             continue
         current = OmegaConf.select(cast(DictConfig, cfg), key)
         if override.is_delete() or override.is_add() or OmegaConf.is_dict(current):
@@ -158,8 +169,8 @@ def _unfinished(cfg: TrainConfig, folder: Path) -> Path | None:
     for path in saved:
         if (path.parent / "metrics.json").exists():
             continue
-        with suppress(ConfigError):
-            same = not config_differences(to_plain(load_config(path)), to_plain(cfg))
+        with suppress(ConfigError, UntrustedError):
+            same = not config_differences(to_plain(read_config(path)), to_plain(cfg))
             if same and lock_folder(path.parent):
                 return path.parent
     return None
@@ -222,21 +233,33 @@ def _roles(records: Records) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 def load_model(
-    folder: str | Path, *, checkpoint: str = "best", device: torch.device | str = "cpu"
+    folder: str | Path,
+    *,
+    checkpoint: str = "best",
+    device: torch.device | str = "cpu",
+    trust: Sequence[str] = (),
 ) -> EmbeddingModel:
     """The trained model of a run folder, in evaluation mode, with its ``preprocess``.
 
     Args:
-        folder: a run folder.
+        folder: a run folder; a stranger's cannot run code, see docs/security.md.
         checkpoint: ``best`` or ``last``.
+        trust: your own packages that its configuration may name.
 
     Raises:
         FileNotFoundError: the folder is no run folder, or the checkpoint has not been written.
+        UntrustedError: the configuration names code that is not allowed.
         ValueError: the checkpoint is damaged.
     """
-    folder = Path(folder)
-    cfg = load_config(folder / "config.yaml")
-    path = folder / "checkpoints" / f"{checkpoint}.pt"
+    cfg = load_config(Path(folder) / "config.yaml", trust=trust)
+    return trained_model(cfg, folder, checkpoint=checkpoint, device=device)
+
+
+def trained_model(
+    cfg: TrainConfig, folder: str | Path, *, checkpoint: str = "best", device: torch.device | str = "cpu"
+) -> EmbeddingModel:
+    """The trained model of a run whose configuration is known already; errors as in load_model."""
+    path = Path(folder) / "checkpoints" / f"{checkpoint}.pt"
     state = load_checkpoint(path)
     model = build_model(cfg, pretrained=False)
     try:
@@ -249,7 +272,12 @@ def load_model(
 
 
 def evaluate_run(
-    folder: str | Path, *, checkpoint: str = "best", data: str | None = None, device: str | None = None
+    folder: str | Path,
+    *,
+    checkpoint: str = "best",
+    data: str | None = None,
+    device: str | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, RetrievalMetrics]:
     """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``, or ``"train"`` as in metrics.json.
 
@@ -258,31 +286,35 @@ def evaluate_run(
         checkpoint: ``best`` or ``last``.
         data: where the data sets lie now; None where they lay in training.
         device: None takes that of the run's configuration.
+        trust: as in load_model.
 
     Raises:
         FileNotFoundError: the run, its checkpoint or its data set is not there.
     """
-    cfg = located_config(folder, data=data, device=device)
+    cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
     evaluator = build_evaluator(cfg, splits)
-    model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
+    model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
     return {
         splits.val_name: evaluator(model, splits.val).metrics,
         "test": evaluator(model, splits.test).metrics,
     }
 
 
-def located_config(folder: str | Path, *, data: str | None, device: str | None) -> TrainConfig:
+def located_config(
+    folder: str | Path, *, data: str | None, device: str | None, trust: Sequence[str] = ()
+) -> TrainConfig:
     """The configuration of a run, for the place and the machine where it is looked at now.
 
     Args:
         data: where the data sets lie now; None where they lay in training.
         device: None takes that of the run's configuration.
+        trust: as in load_model.
 
     Raises:
         FileNotFoundError: the folder is no run folder.
     """
-    cfg = load_config(Path(folder) / "config.yaml")
+    cfg = load_config(Path(folder) / "config.yaml", trust=trust)
     if data is not None:
         move_data(cfg, data)
     if device is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,13 +31,16 @@ class Verification(NamedTuple):
     environment: dict[str, tuple[Any, Any]]
 
 
-def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> Verification:
+def repeat_steps(
+    folder: str | Path, steps: int, *, data: str | None = None, trust: Sequence[str] = ()
+) -> Verification:
     """Train the first steps of a run once more, from its configuration alone.
 
     Args:
         folder: a run folder; nothing in it is changed.
         steps: how many, at most as many as the run has.
         data: where the data sets lie now; None where they lay in training.
+        trust: as in load_model.
 
     Raises:
         FileNotFoundError: the run or its data set is not there, or it has recorded no step.
@@ -45,7 +49,7 @@ def repeat_steps(folder: str | Path, steps: int, *, data: str | None = None) -> 
     if steps < 1:
         raise ValueError(f"steps={steps}: give at least 1")
     folder = Path(folder)
-    cfg = load_config(folder / "config.yaml")
+    cfg = load_config(folder / "config.yaml", trust=trust)
     recorded = {step: row for step, row in read_steps(folder / "steps.csv").items() if step <= steps}
     if not recorded:
         raise FileNotFoundError(

@@ -3,10 +3,11 @@
 run=FOLDER     the run folder; nothing in it is changed
 steps=20       how many steps are repeated
 data=DIR       where the data sets lie, if not where they lay in training
+trust=[a]      your own packages that the run may name; DML_TRUST=a does the same
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -20,6 +21,7 @@ class Arguments:
     run: str = MISSING
     steps: int = 20
     data: str | None = None
+    trust: list[str] = field(default_factory=list)
 
 
 @readable_errors
@@ -28,7 +30,8 @@ def main() -> None:
         print(__doc__)
         return
     arguments = parse_arguments(Arguments, sys.argv[1:])
-    if not print_verification(repeat_steps(arguments.run, arguments.steps, data=arguments.data)):
+    verification = repeat_steps(arguments.run, arguments.steps, data=arguments.data, trust=arguments.trust)
+    if not print_verification(verification):
         sys.exit(1)
 
 

@@ -19,7 +19,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.config import ConfigError, TrainConfig, load_config, register_schema
+from dml.config import ConfigError, TrainConfig, read_config, register_schema
 from dml.devices import JOB, JOBS
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
@@ -128,7 +128,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             wanted[job.row.overrides] = settings_of(_compose(job.overrides))
         if job.state == "missing":
             continue
-        found = settings_of(load_config(job.folder / "config.yaml"))
+        found = settings_of(read_config(job.folder / "config.yaml"))
         for key, value in wanted[job.row.overrides].items():
             if value != "???" and found.get(key) != value:
                 raise ConfigError(

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config import EXECUTION, TrainConfig, load_config
+from dml.config import EXECUTION, TrainConfig, read_config
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
@@ -191,7 +191,7 @@ def settings_of(cfg: TrainConfig) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> Run:
-    cfg = load_config(folder / "config.yaml")
+    cfg = read_config(folder / "config.yaml")
     return Run(folder, settings_of(cfg), cfg.seed, cfg.protocol.get("fold"), _read_metrics(folder))
 
 
