@@ -169,7 +169,7 @@ def _unfinished(cfg: TrainConfig, folder: Path) -> Path | None:
     for path in saved:
         if (path.parent / "metrics.json").exists():
             continue
-        with suppress(ConfigError, UntrustedError):
+        with suppress(ConfigError, UntrustedError, OSError):  # also what others keep to themselves
             same = not config_differences(to_plain(read_config(path)), to_plain(cfg))
             if same and lock_folder(path.parent):
                 return path.parent

@@ -5,8 +5,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from dml.config import TrainConfig, load_config
 from dml.data import Records
 from dml.retrieval import Embeddings, retrieval_metrics
 from dml.runs import evaluate_run, finish_run, load_metrics, open_run, start_run
+from tests.holding import other_process_holds
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -228,16 +227,23 @@ def test_auto_holds_the_run_in_the_folder_that_was_named_against_what_was_typed(
 
 
 def test_a_run_that_is_under_way_is_left_alone(begun: Path, compose_smoke: Compose) -> None:
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, 2); print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", hold, str(begun / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline()
+    with other_process_holds(begun):
         with pytest.raises(FileExistsError, match="under way in another process"):
             resume(compose_smoke, begun)
         auto = compose_smoke("resume=auto", f"paths.runs={begun.parent}")
         assert not open_run(auto, begun.parent / "new").resumed
-        other.kill()
     assert resume(compose_smoke, begun).seed == 0
+
+
+def test_auto_passes_over_runs_that_cannot_be_written_to(
+    begun: Path, compose_smoke: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("dml.runs.lock_folder", refuse)
+    auto = compose_smoke("resume=auto", f"paths.runs={begun.parent}")
+    assert not open_run(auto, begun.parent / "new").resumed
 
 
 def test_a_finished_run_is_not_resumed(smoke_run: Path, compose_smoke: Compose, tmp_path: Path) -> None:
