@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from dml.data.records import Records, TrainTest
+from dml.data.sharing import SharedImages
 
 __all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset", "hashed_half", "read_emoji"]
 
@@ -59,7 +60,9 @@ def hashed_half(class_name: str) -> str:
 def emoji_dataset(root: str | Path) -> TrainTest:
     """The embedded data set, split by class; errors as in read_emoji."""
     read = read_emoji(root)
-    everything = Records(read.images, np.arange(len(read.labels)), read.labels, read.class_names, read.files)
+    everything = Records(
+        SharedImages(read.images), np.arange(len(read.labels)), read.labels, read.class_names, read.files
+    )
     halves = {
         half: [name for name in read.class_names if hashed_half(name) == half] for half in ("train", "test")
     }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dml.data.decoding import read_picture, resize_short_side
+from dml.data.sharing import pack_names, unpack_names
 
 __all__ = ["ImageFiles"]
 
@@ -38,3 +42,14 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.folder, self._packed, self.short_side)
+
+    @cached_property
+    def _packed(self) -> Tensor:
+        return pack_names(self.files)
+
+
+def _unpickle(folder: Path, files: Tensor, short_side: int | None) -> ImageFiles:
+    return ImageFiles(folder, unpack_names(files), short_side)
