@@ -27,6 +27,7 @@ __all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset"
 ARCHIVE, TABLE = "emoji.zip", "emoji.csv"
 COLUMNS = ("file", "class", "style", "group", "split")
 SIZE = 64
+LARGEST = 2**16  # bytes of an image in its file; of pixels it has 12,288
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,11 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
     images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
 
     def decode(i: int, content: bytes) -> None:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=["WEBP", "PNG"]) as image:
+            if image.size != (SIZE, SIZE):
+                raise ValueError(
+                    f"{path} has {files[i]} of {image.size} pixels; each image has {SIZE} × {SIZE}"
+                )
             images[i] = np.asarray(image.convert("RGB"))
 
     with zipfile.ZipFile(path) as archive, ThreadPoolExecutor() as pool:
@@ -124,6 +129,10 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
                 raise ValueError(
                     f"{path} has no {file}, which {TABLE} names; build both anew or check them out"
                 )
+        if large := [member.filename for member in archive.infolist() if member.file_size > LARGEST]:
+            raise ValueError(
+                f"{path} has {large[0]}, which unpacks to more than {LARGEST:,} bytes: check it out anew"
+            )
         if unnamed := sorted(members - set(files)):
             raise ValueError(
                 f"{path} has {len(unnamed)} images that {TABLE} does not name, the first is {unnamed[0]}: the table "

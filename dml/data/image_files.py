@@ -38,7 +38,11 @@ class ImageFiles:
             )
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
-        return resize_short_side(read_picture(self.folder / self.files[row]), self.short_side)
+        path = self.folder / self.files[row]
+        try:
+            return resize_short_side(read_picture(path), self.short_side)
+        except ValueError as error:
+            raise OSError(f"{path}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.files)

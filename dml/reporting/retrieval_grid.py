@@ -19,6 +19,7 @@ from dml.config import TrainConfig, build
 from dml.data import Records, Splits
 from dml.devices import choose_device
 from dml.randomness import numpy_generator
+from dml.reporting.embeddings import read_embeddings
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
 from dml.retrieval import average_precisions, nearest_neighbours
 from dml.runs import located_config, trained_model
@@ -143,9 +144,9 @@ def _stored(folder: Path, test: Records) -> Tensor:
             f"{path} is missing, the run is not finished: go on with it by resume={folder}, or take checkpoint=last, "
             "which embeds the test images now"
         )
-    with np.load(path) as stored:
-        same = tuple(stored["files"]) == test.files and np.array_equal(stored["labels"], test.labels)
-        vectors = torch.from_numpy(stored["vectors"])
+    stored = read_embeddings(path)
+    same = tuple(stored["files"]) == test.files and np.array_equal(stored["labels"], test.labels)
+    vectors = torch.from_numpy(stored["vectors"])
     if not same:
         raise ValueError(
             f"{path} is of other images than the data set has now ({len(vectors)} and {len(test)}): give that of "
