@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
+from dml.reporting.surroundings import accept_any_text
 from dml.runs import load_metrics
 from dml.training import Interrupted, NonFiniteLossError, ReplicaError
 from dml.verification import Verification
@@ -121,6 +122,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        accept_any_text()
         try:
             return command(*args, **kwargs)
         except Interrupted as request:
