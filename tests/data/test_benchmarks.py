@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -308,7 +309,7 @@ def test_annotations_of_cars_that_unpack_to_gigabytes_are_refused(
 ) -> None:
     write_small("cars", tmp_path)
     scipy.io.savemat(tmp_path / "cars_annos.mat", {"annotations": np.zeros(2**20)}, do_compression=True)
-    monkeypatch.setattr("dml.data.cars.LARGEST", 2**20)
+    monkeypatch.setattr(sys.modules["dml.data.cars"], "LARGEST", 2**20)
     with pytest.raises(
         ValueError, match=r"cars_annos.mat has \d,\d+ bytes and unpacks to more than 1,048,576"
     ):
