@@ -18,7 +18,7 @@ from dml.assembly import (
 from dml.config import TrainConfig, register_schema
 from dml.distributed import process_group
 from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
-from dml.runs import finish_run, load_model, open_run, start_run
+from dml.runs import finish_run, open_run, start_run, trained_model
 
 
 def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
@@ -37,7 +37,9 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
     with open_loggers(cfg, run.folder, start=trainer.step, watched=data.val) as loggers:
         trainer.fit(loggers)
 
-    best = load_model(run.folder, device=trainer.device)  # chosen by the protocol, never by the test classes
+    best = trained_model(
+        cfg, run.folder, device=trainer.device
+    )  # chosen by the protocol, never by test classes
     val, test = evaluator(best, data.val), evaluator(best, data.test)
     finish_run(
         run.folder,

@@ -4,6 +4,16 @@ model = dml.load_model("runs/…")        # of any run folder, with its preproce
 vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is the similarity
 """
 
+import tempfile
+
+try:
+    tempfile.gettempdir()  # torch asks for it while it is imported, and does not say what it would be for
+except FileNotFoundError as error:
+    raise FileNotFoundError(
+        "no folder for temporary files can be written to, and torch is not imported without one: set the variable "
+        "TMPDIR to a folder that can, as in TMPDIR=$HOME/tmp"
+    ) from error
+
 from dml.runs import load_model
 
 __all__ = ["load_model"]

@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dml.errors import ConfigError, MissingFileError, UserError, raised_in_dml, user_files
 from dml.lookups import register_lookups
 from dml.migrations import FORMAT, migrate_config
+from dml.trust import read_written_out, refuse_untrusted
 
 __all__ = [
     "EXECUTION",
@@ -40,6 +41,7 @@ __all__ = [
     "late_values",
     "load_config",
     "parse_arguments",
+    "read_config",
     "register_schema",
     "settings",
     "to_plain",
@@ -62,6 +64,7 @@ EXECUTION = (
     "trainer.log_every",
     "trainer.micro_batch",
     "trainer.save_every",
+    "trust",
 )
 """How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
@@ -156,6 +159,7 @@ class TrainConfig:
     embedding_dim: int = MISSING
     resume: str | None = None  # a run folder that is to be continued, or auto
     accept_changes: bool = False  # resume with values that change the numbers of the run
+    trust: list[str] = field(default_factory=list)  # packages that the run to resume may name; never saved
     paths: PathsConfig = field(default_factory=PathsConfig)
     dataset: Any = MISSING
     protocol: Any = MISSING
@@ -199,11 +203,26 @@ def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:
     return checked
 
 
-def load_config(path: Path) -> TrainConfig:
-    """Read a saved configuration of this or an earlier version and check it against the schema.
+def load_config(path: Path, *, trust: Sequence[str] = ()) -> TrainConfig:
+    """Read a saved configuration of which something is to be built.
+
+    trust: packages that it may name besides the components of this framework; see `dml.trust`.
+
+    Raises:
+        UntrustedError: it names other code; nothing of it was imported.
+        MissingFileError, ConfigError: as in read_config.
+    """
+    cfg = read_config(path)
+    refuse_untrusted(OmegaConf.to_container(typing.cast(DictConfig, cfg)), str(path), trust=trust)
+    return cfg
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a saved configuration, of this or an earlier version, of which nothing is built.
 
     Raises:
         MissingFileError: there is no such file.
+        UntrustedError: it asks for values of its reader's environment, or repeats parts of itself.
         ConfigError: it is no YAML, a key or a type does not fit the schema, or a newer version wrote it.
     """
     if not path.is_file():
@@ -212,8 +231,8 @@ def load_config(path: Path) -> TrainConfig:
         )
     try:
         with user_files(f"reading {path}"):
-            content = OmegaConf.to_container(OmegaConf.load(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+            content = read_written_out(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no configuration: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is no configuration: it holds no keys; give the config.yaml of a run")

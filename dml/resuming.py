@@ -13,12 +13,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.config import TrainConfig, check_config, config_differences, load_config, to_plain
+from dml.config import TrainConfig, check_config, config_differences, load_config, read_config, to_plain
 from dml.distributed import broadcast, is_main
 from dml.errors import ConfigError, OccupiedError, UserError
 from dml.locks import lock_folder
 from dml.run_folder import RunFolder
 from dml.training import load_checkpoint
+from dml.trust import refuse_interpolations
 
 __all__ = ["OpenedRun", "move_data", "open_run", "refuse_used"]
 
@@ -68,13 +69,13 @@ def open_run(cfg: TrainConfig, folder: Path, *, overrides: Sequence[str] = ()) -
 def _open(cfg: TrainConfig, folder: RunFolder, overrides: Sequence[str]) -> OpenedRun:
     if cfg.resume is not None and cfg.resume != "auto":
         named = RunFolder(Path(cfg.resume))
-        return _resumed(named, *_typed(cfg, load_config(named.config), overrides), accept=cfg.accept_changes)
+        return _resumed(named, *_typed(cfg, named, overrides), accept=cfg.accept_changes)
     cfg = check_config(cfg, "the configuration")
     found = _unfinished(cfg, folder) if cfg.resume == "auto" else None
     if found is not None:
-        return _resumed(found, _completed(cfg, load_config(found.config)), "", accept=cfg.accept_changes)
+        return _resumed(found, _completed(cfg, read_config(found.config)), "", accept=cfg.accept_changes)
     refuse_used(folder)
-    cfg.resume = None
+    cfg.resume, cfg.trust = None, []
     return OpenedRun(cfg, folder)
 
 
@@ -87,14 +88,15 @@ def _resumed(folder: RunFolder, cfg: TrainConfig, choice: str, *, accept: bool) 
         raise OccupiedError(
             f"{folder} is finished, there is nothing to resume; its figures are in {folder.metrics.name}"
         )
-    cfg.resume, cfg.accept_changes = None, False
+    cfg.resume, cfg.accept_changes, cfg.trust = None, False, []
     if not lock_folder(folder.path):
         raise OccupiedError(f"{folder} is under way in another process: wait for it, or stop it first")
-    before, step, recorded = to_plain(load_config(folder.config)), None, True
+    before, step, recorded = to_plain(read_config(folder.config)), None, True
     if folder.last.exists():
         state = load_checkpoint(folder.last)
         step, recorded = state["step"], "config" in state["record"]
         if recorded:
+            refuse_interpolations(state["record"]["config"], str(folder.last))
             saved = cast(TrainConfig, OmegaConf.create(state["record"]["config"]))
             before = to_plain(check_config(saved, str(folder.last)))
     differences = config_differences(before, to_plain(cfg))
@@ -114,7 +116,7 @@ def _advice(folder: RunFolder, before: dict[str, Any], choice: str, *, recorded:
             f"{choice} chooses a part, so the whole configuration of this command was compared; what it leaves out "
             "has its default"
         )
-    if config_differences(before, to_plain(load_config(folder.config))):
+    if config_differences(before, to_plain(read_config(folder.config))):
         lines.append(f"{folder.config} was edited since; to go on as it was, undo that")
     else:
         lines.append(f"to go on as it was, type no more than: python train.py resume={folder}")
@@ -127,20 +129,21 @@ def _advice(folder: RunFolder, before: dict[str, Any], choice: str, *, recorded:
     return "\n" + "\n".join(lines)
 
 
-def _typed(cfg: TrainConfig, saved: TrainConfig, overrides: Sequence[str]) -> tuple[TrainConfig, str]:
+def _typed(cfg: TrainConfig, folder: RunFolder, overrides: Sequence[str]) -> tuple[TrainConfig, str]:
     """What was typed beside ``resume=`` makes of the saved configuration, and the first choice of a part in it."""
+    saved = read_config(folder.config)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     typed = [
         override
         for override in parsed
-        if override.key_or_group not in ("resume", "accept_changes")
+        if override.key_or_group not in ("resume", "accept_changes", "trust")
         and override.key_or_group.replace("/", ".").partition(".")[0] != "hydra"
     ]
     for override in typed:
         if _chooses_a_part(override, saved):
             checked = check_config(cfg, "the configuration")
             return _completed(checked, saved), str(override.input_line)
-    return _laid_over(saved, typed), ""
+    return _laid_over(load_config(folder.config, trust=cfg.trust), typed), ""
 
 
 def _chooses_a_part(override: Override, saved: TrainConfig) -> bool:
@@ -155,7 +158,7 @@ def _completed(cfg: TrainConfig, saved: TrainConfig) -> TrainConfig:
     """The configuration with the values of the saved one where it leaves them open (``???``)."""
     for key in OmegaConf.missing_keys(cfg):
         value = OmegaConf.select(cast(DictConfig, saved), key)
-        if value is not None:
+        if value is not None and not OmegaConf.is_config(value):
             OmegaConf.update(cast(DictConfig, cfg), key, value)
     return cfg
 
@@ -189,8 +192,8 @@ def _unfinished(cfg: TrainConfig, folder: RunFolder) -> RunFolder | None:
     for run in (RunFolder(path.parent) for path in saved):
         if run.metrics.exists():
             continue
-        with suppress(UserError):  # what cannot be read cannot be gone on with
-            same = not config_differences(to_plain(load_config(run.config)), to_plain(cfg))
+        with suppress(UserError, OSError):  # what cannot be read or locked cannot be gone on with
+            same = not config_differences(to_plain(read_config(run.config)), to_plain(cfg))
             if same and lock_folder(run.path):
                 return run
     return None

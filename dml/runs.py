@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ __all__ = [
     "move_data",
     "open_run",
     "start_run",
+    "trained_model",
 ]
 
 
@@ -114,21 +115,33 @@ def _roles(records: Records) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 def load_model(
-    folder: Folder, *, checkpoint: str = "best", device: torch.device | str = "cpu"
+    folder: Folder,
+    *,
+    checkpoint: str = "best",
+    device: torch.device | str = "cpu",
+    trust: Sequence[str] = (),
 ) -> EmbeddingModel:
     """The trained model of a run folder, in evaluation mode, with its ``preprocess``.
 
     Args:
-        folder: a run folder.
+        folder: a run folder; a stranger's cannot run code, see docs/security.md.
         checkpoint: ``best`` or ``last``.
+        trust: your own packages that its configuration may name.
 
     Raises:
         MissingFileError: the folder is no run folder, or the checkpoint has not been written.
+        UntrustedError: the configuration names code that is not allowed.
         CheckpointError: the checkpoint is damaged, or it does not fit config.yaml.
     """
-    run = RunFolder(Path(folder))
-    cfg = load_config(run.config)
-    path = run.checkpoints / f"{checkpoint}.pt"
+    cfg = load_config(RunFolder(Path(folder)).config, trust=trust)
+    return trained_model(cfg, folder, checkpoint=checkpoint, device=device)
+
+
+def trained_model(
+    cfg: TrainConfig, folder: Folder, *, checkpoint: str = "best", device: torch.device | str = "cpu"
+) -> EmbeddingModel:
+    """The trained model of a run whose configuration is known already; errors as in load_model."""
+    path = RunFolder(Path(folder)).checkpoints / f"{checkpoint}.pt"
     state = load_checkpoint(path)
     model = build_model(cfg, pretrained=False)
     load_part(model, state, "model", path)
@@ -136,7 +149,12 @@ def load_model(
 
 
 def evaluate_run(
-    folder: Folder, *, checkpoint: str = "best", data: str | None = None, device: str | None = None
+    folder: Folder,
+    *,
+    checkpoint: str = "best",
+    data: str | None = None,
+    device: str | None = None,
+    trust: Sequence[str] = (),
 ) -> dict[str, RetrievalMetrics]:
     """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``, or ``"train"`` as in metrics.json.
 
@@ -145,31 +163,35 @@ def evaluate_run(
         checkpoint: ``best`` or ``last``.
         data: where the data sets lie now; None where they lay in training.
         device: None takes that of the run's configuration.
+        trust: as in load_model.
 
     Raises:
         MissingFileError: the run, its checkpoint or its data set is not there.
     """
-    cfg = located_config(folder, data=data, device=device)
+    cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
     evaluator = build_evaluator(cfg, splits)
-    model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
+    model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
     return {
         splits.val_name: evaluator(model, splits.val).metrics,
         "test": evaluator(model, splits.test).metrics,
     }
 
 
-def located_config(folder: Folder, *, data: str | None, device: str | None) -> TrainConfig:
+def located_config(
+    folder: Folder, *, data: str | None, device: str | None, trust: Sequence[str] = ()
+) -> TrainConfig:
     """The configuration of a run, for the place and the machine where it is looked at now.
 
     Args:
         data: where the data sets lie now; None where they lay in training.
         device: None takes that of the run's configuration.
+        trust: as in load_model.
 
     Raises:
         MissingFileError: the folder is no run folder.
     """
-    cfg = load_config(RunFolder(Path(folder)).config)
+    cfg = load_config(RunFolder(Path(folder)).config, trust=trust)
     if data is not None:
         move_data(cfg, data)
     if device is not None:

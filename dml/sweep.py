@@ -5,7 +5,6 @@ Everything that was tried stands in one file, so that a search that was stopped 
 
 from __future__ import annotations
 
-import fcntl
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
 from dml.config import ConfigError, TrainConfig
+from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.run_folder import RunFolder
 from dml.training import NonFiniteLossError
@@ -132,14 +132,14 @@ def _optuna() -> Any:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes; a killed one lets go of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FileExistsError(
-                f"another process searches in {folder}: wait for it, stop it, or choose another folder="
-            ) from error
+    if not lock_folder(folder):
+        raise FileExistsError(
+            f"another process searches in {folder}: wait for it, stop it, or choose another folder="
+        )
+    try:
         yield
+    finally:
+        unlock_folder(folder)
 
 
 def _retry_cut_off(study: Any, optuna: Any) -> None:

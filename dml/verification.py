@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +35,12 @@ class Verification(NamedTuple):
 
 
 def repeat_steps(
-    folder: str | Path, steps: int, *, data: str | None = None, weights: str | None = None
+    folder: str | Path,
+    steps: int,
+    *,
+    data: str | None = None,
+    weights: str | None = None,
+    trust: Sequence[str] = (),
 ) -> Verification:
     """Train the first steps of a run once more, from its configuration alone.
 
@@ -43,6 +49,7 @@ def repeat_steps(
         steps: how many, at most as many as the run has.
         data: where the data sets lie now; None where they lay in training.
         weights: the file of weights that the backbone started from, if it does not lie where it lay in training.
+        trust: as in load_model.
 
     Raises:
         MissingFileError: the run, its data set or its weights are not there, or it has recorded no step.
@@ -51,7 +58,7 @@ def repeat_steps(
     if steps < 1:
         raise InputError(f"steps={steps}: give at least 1")
     run = RunFolder(Path(folder))
-    cfg = load_config(run.config)
+    cfg = load_config(run.config, trust=trust)
     recorded = {step: row for step, row in read_steps(run.steps).items() if step <= steps}
     if not recorded:
         raise MissingFileError(f"{run.steps} has no step to compare with: the run has not trained")

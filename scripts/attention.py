@@ -8,13 +8,14 @@ output=FILE        .png, .pdf or .svg; attention.png in the run folder if not gi
 checkpoint=best    or last
 data=DIR           where the data sets lie, if not where they lay in training
 device=cpu         or cuda, ...; auto takes the GPU if there is one
+trust=[a]          your own packages that the run may name; DML_TRUST=a does the same
 
 Red locations count more than in average pooling, blue ones less; numbers are multiples of that weight. Beside the
 weights stand the prototypes that receive most of an image, each with the locations that its part comes from.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -35,6 +36,7 @@ class Arguments:
     checkpoint: str = "best"
     data: str | None = None
     device: str | None = None
+    trust: list[str] = field(default_factory=list)
 
 
 @readable_errors
@@ -53,6 +55,7 @@ def main() -> None:
         checkpoint=arguments.checkpoint,
         data=arguments.data,
         device=arguments.device,
+        trust=arguments.trust,
     )
     save_figure(found.figure, path)
     print(f"{found.drawn} of {found.total:,} images: {path}")

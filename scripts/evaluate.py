@@ -4,10 +4,11 @@ run=FOLDER        the run folder
 checkpoint=best   or last
 data=DIR          where the data sets lie, if not where they lay in training
 device=cpu        or cuda, ...; auto takes the GPU if there is one
+trust=[a]         your own packages that the run may name; DML_TRUST=a does the same
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -22,6 +23,7 @@ class Arguments:
     checkpoint: str = "best"
     data: str | None = None
     device: str | None = None
+    trust: list[str] = field(default_factory=list)
 
 
 @readable_errors
@@ -31,7 +33,11 @@ def main() -> None:
         return
     arguments = parse_arguments(Arguments, sys.argv[1:])
     metrics = evaluate_run(
-        arguments.run, checkpoint=arguments.checkpoint, data=arguments.data, device=arguments.device
+        arguments.run,
+        checkpoint=arguments.checkpoint,
+        data=arguments.data,
+        device=arguments.device,
+        trust=arguments.trust,
     )
     if not print_evaluation(arguments.run, metrics, compare=arguments.checkpoint == "best"):
         sys.exit(1)

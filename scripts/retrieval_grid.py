@@ -9,6 +9,7 @@ output=FILE        .png, .pdf or .svg; retrieval_grid.png in the run folder if n
 checkpoint=best    or last
 data=DIR           where the data sets lie, if not where they lay in training
 device=cpu         or cuda, ...; auto takes the GPU if there is one
+trust=[a]          your own packages that the run may name; DML_TRUST=a does the same
 
 The hardest queries have the lowest average precision up to rank R, the number of images that each should find; equals
 come in an order drawn by the seed. A neighbour of the right class has a thin green frame and ✓, another a thick dashed
@@ -16,7 +17,7 @@ red one and ✗, both with their similarity.
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -37,6 +38,7 @@ class Arguments:
     checkpoint: str = "best"
     data: str | None = None
     device: str | None = None
+    trust: list[str] = field(default_factory=list)
 
 
 @readable_errors
@@ -55,6 +57,7 @@ def main() -> None:
         checkpoint=arguments.checkpoint,
         data=arguments.data,
         device=arguments.device,
+        trust=arguments.trust,
     )
     save_figure(figure, path)
     print(path)

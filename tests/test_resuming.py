@@ -221,6 +221,17 @@ def test_a_run_that_is_under_way_is_left_alone(
     assert not open_run(auto, begun.parent / "new").resumed
 
 
+def test_auto_passes_over_runs_that_cannot_be_written_to(
+    begun: Path, compose_smoke: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(resuming, "lock_folder", refuse)
+    auto = compose_smoke("resume=auto", f"paths.runs={begun.parent}")
+    assert not open_run(auto, begun.parent / "new").resumed
+
+
 def test_a_finished_run_is_not_resumed(begun: Path, compose_smoke: Compose) -> None:
     (begun / "metrics.json").write_text("{}")
     with pytest.raises(OccupiedError, match="nothing to resume"):

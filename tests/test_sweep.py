@@ -1,4 +1,3 @@
-import fcntl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from dml.data import Records, Splits
 from dml.reporting import sweep_table
 from dml.sweep import SearchSpace, read_space, run_sweep
 from dml.training import NonFiniteLossError
+from tests.holding import other_process_holds
 
 ROOT = Path(__file__).parent.parent
 SPACES = sorted((ROOT / "configs" / "sweep").glob("*.yaml"))
@@ -51,7 +51,7 @@ def test_a_trial_is_worth_the_mean_of_its_seeds(compose: Compose, tmp_path: Path
     by_seed = trial.user_attrs["by_seed"]
     assert trial.value == pytest.approx(np.mean([by_seed["0"], by_seed["1"]])) and len(by_seed) == 2
     assert 0.5 <= trial.params["pooling.sharpness"] <= 50
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "trials.journal"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["trials.journal"]
 
 
 def test_the_test_classes_are_never_embedded(
@@ -123,10 +123,8 @@ def test_a_protocol_without_validation_classes_is_refused(
 
 
 def test_two_searches_in_one_folder_are_refused(compose: Compose, tmp_path: Path) -> None:
-    with (tmp_path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(FileExistsError, match="another process searches in"):
-            run_sweep(space(), tmp_path, compose, trials=1)
+    with other_process_holds(tmp_path), pytest.raises(FileExistsError, match="another process searches in"):
+        run_sweep(space(), tmp_path, compose, trials=1)
 
 
 def test_without_optuna_the_way_to_get_it_is_named(

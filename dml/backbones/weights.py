@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,9 +15,14 @@ __all__ = ["load_exactly", "read_tensors"]
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a file of named tensors to the CPU; code inside the file is never run.
 
-    Raises ValueError if the file holds anything other than a mapping of names to tensors.
+    Raises ValueError if the file is damaged or holds anything other than a mapping of names to tensors.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds more than plain tensors; take another: {error}"
+        ) from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} holds no weights: expected one mapping of names to tensors (a state dict).")
     return dict(content)

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dml.data.annotations import Annotations, Row, check_counts, check_files, find_folder, refuse_repeated
+from dml.data.annotations import (
+    Annotations,
+    Row,
+    check_counts,
+    check_files,
+    find_folder,
+    refuse_outside,
+    refuse_repeated,
+)
 from dml.data.dataset import Loading, train_test
 from dml.data.records import TrainTest
 
@@ -110,6 +118,8 @@ def _read_index(folder: Path) -> Annotations | None:
         content = json.loads(path.read_text(encoding="ascii"))
         sources = {folder / name: state for name, state in content["sources"].items()}
         rows = [Row(*row) for row in content["rows"]]
+        for file in (*content["sources"], *(row.file for row in rows)):
+            refuse_outside(file, str(path))
     except (ValueError, KeyError, TypeError, AttributeError):  # damaged: the annotations say it all again
         return None
     if any(not source.is_file() or _state(source) != state for source, state in sources.items()):

@@ -21,10 +21,10 @@ import numpy as np
 import PIL
 import simplejpeg
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from dml.data.image_files import ImageFiles
+from dml.locks import locked
 
 __all__ = ["CachedImages", "cached"]
 
@@ -79,9 +79,9 @@ def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
         path = Path(folder) / f"{name}-{key.hex()[:16]}.pixels"
         if not _is_whole(path, key):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
+            with locked(path.with_suffix(".lock")) as alone:
                 if not _is_whole(path, key):  # another process may have built it while this one waited
-                    _build(images, path, key)
+                    _build(images, path, key, ".partial" if alone else f".{os.getpid()}.partial")
     except OSError as error:
         raise OSError(
             f"the cache {path} could not be built: {error}; mend that, or choose dataset.cache_folder=DIR, "
@@ -111,9 +111,9 @@ def _is_whole(path: Path, key: bytes) -> bool:
     return bool(magic == MAGIC and stored == key)
 
 
-def _build(images: ImageFiles, path: Path, key: bytes) -> None:
+def _build(images: ImageFiles, path: Path, key: bytes, suffix: str) -> None:
     log.info("building the cache %s of %d pictures, once", path, len(images))
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(suffix)
     try:
         with partial.open("wb") as file:
             table = []

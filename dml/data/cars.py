@@ -10,7 +10,10 @@ models trains.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,7 @@ def _labelled_test(folder: Path) -> Path:
 
 def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
     """File and class number of each image."""
+    _refuse_bomb(path)
     try:
         table = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)["annotations"])
         files, numbers = table[field], table["class"]
@@ -65,5 +69,21 @@ def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
         yield str(file), int(label)
 
 
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a file of MATLAB 5 to 7 whose compressed parts unpack to far more than annotations are."""
+    content = path.read_bytes()
+    order, place = "<" if content[126:128] == b"IM" else ">", 128
+    while place + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, place)
+        part, place = content[place + 8 : place + 8 + size], place + 8 + size
+        with suppress(zlib.error):  # what is damaged is said when it is read
+            if kind == COMPRESSED and len(zlib.decompressobj().decompress(part, LARGEST)) == LARGEST:
+                raise ValueError(
+                    f"{path} has {len(content):,} bytes and unpacks to more than {LARGEST:,}, as no annotations do: "
+                    "fetch it from another place"
+                )
+
+
+COMPRESSED, LARGEST = 15, 2**27  # miCOMPRESSED; bytes, twenty times what the published file unpacks to
 FLAT, SPLIT, WITH_LABELS = "cars_annos.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"
 cars = Benchmark("cars", (FLAT, SPLIT), _read)

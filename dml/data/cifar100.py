@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR100
+from torchvision.datasets.utils import check_integrity
 
 __all__ = ["Cifar100", "read_cifar100"]
 
@@ -31,37 +32,60 @@ class Cifar100:
 
 
 def read_cifar100(root: str | Path) -> Cifar100:
-    """Read both files into memory, after torchvision has compared their checksums.
+    """Read both files into memory, after their checksums were compared with the published ones.
 
     Raises:
         FileNotFoundError: the files are not there, or are not the official ones.
     """
-    try:
-        halves = [CIFAR100(str(root), train=train) for train in (True, False)]
-    except RuntimeError as error:
+    folder = Path(root) / CIFAR100.base_folder
+    listed = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
+    if not all(check_integrity(str(folder / name), md5) for name, md5 in listed):
         raise FileNotFoundError(
             f"{root} does not hold the files of CIFAR-100 (cifar-100-python/train, test and meta), or they are "
             f"damaged: fetch them by torchvision.datasets.CIFAR100({str(root)!r}, download=True); "
             "dataset=collage_cifar100 looks for them in data/cifar100"
-        ) from error
-    folder = Path(root) / CIFAR100.base_folder
-    coarse = np.concatenate([_load(folder / name)["coarse_labels"] for name in ("train", "test")]).astype(
-        np.int64
-    )
-    fine = np.concatenate([half.targets for half in halves])
+        )
+    halves = [_load(folder / name) for name in ("train", "test")]
+    coarse = np.concatenate([half["coarse_labels"] for half in halves]).astype(np.int64)
+    fine = np.concatenate([half["fine_labels"] for half in halves])
+    pixels = np.concatenate([half["data"] for half in halves]).reshape(-1, 3, 32, 32)
     return Cifar100(
-        images=np.concatenate([half.data for half in halves]),
+        images=np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
         superclasses=coarse,
         superclass_names=tuple(_load(folder / "meta")["coarse_label_names"]),
         subclass_ranks=_ranks(fine, coarse),
     )
 
 
+class _Plain(pickle.Unpickler):
+    """Of all that a pickle may call, the three names that an array is made of."""
+
+    ALLOWED: ClassVar[dict[str, Any]] = {
+        "_reconstruct": np.empty(0).__reduce__()[0],
+        "ndarray": np.ndarray,
+        "dtype": np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "numpy" and name in self.ALLOWED:
+            return self.ALLOWED[name]
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
 def _load(path: Path) -> dict[str, Any]:
-    with path.open(
-        "rb"
-    ) as file:  # a pickle, but one whose checksum has just been found to be the official one
-        content: dict[str, Any] = pickle.load(file, encoding="latin1")
+    """Plain values and arrays from a file of the official format, which is a pickle.
+
+    Raises:
+        ValueError: it holds anything else; nothing of it was called.
+    """
+    try:
+        with path.open("rb") as file:
+            content: dict[str, Any] = _Plain(file, encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(
+            f"{path} names {error}, which no file of CIFAR-100 does, and was not read on: it was tampered with; fetch "
+            "it from another place"
+        ) from error
     return content
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from dml.data.cifar100 import read_cifar100
 from dml.data.emoji import hashed_half, read_emoji
@@ -62,11 +65,26 @@ class CollageImages:
         _check(grid, targets_per_image, size, crop)
         self.grid, self._count, self._tile_size = grid, targets_per_image, size // grid
         self._tiles, self._crop, self._seed = tiles, crop, seed
-        order = np.argsort(tiles.labels, kind="stable")
-        self._images_of = np.split(order, np.flatnonzero(np.diff(tiles.labels[order])) + 1)
+        self._images_of = _rows_of_classes(tiles.labels)
+        self._shared: list[Tensor] | None = (
+            None  # the arrays of the tiles, once they have been sent to a worker
+        )
 
     def __len__(self) -> int:
         return len(self._tiles.labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a data worker gets: the pictures by shared memory, and no names."""
+        if self._shared is None:
+            parts = (self._tiles.targets, self._tiles.labels, self._tiles.backgrounds)
+            self._shared = [torch.from_numpy(part) for part in parts]
+        return {**self.__dict__, "_tiles": None, "_images_of": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        targets, labels, backgrounds = (tensor.numpy() for tensor in state["_shared"])
+        self._tiles = Tiles(targets, labels, (), (), backgrounds)
+        self._images_of = _rows_of_classes(labels)
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
         generator = self._fixed(row)
@@ -108,6 +126,11 @@ class CollageImages:
         others = others[others != row] if len(others) > 1 else others
         more = generator.choice(others, self._count - 1, replace=len(others) < self._count - 1)
         return [row, *more.tolist()]
+
+
+def _rows_of_classes(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def collage_dataset(

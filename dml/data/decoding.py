@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-__all__ = ["decode", "read_picture", "resample", "resize_short_side"]
+__all__ = ["decode", "largest_picture", "read_picture", "resample", "resize_short_side"]
 
 EXIF_WITHIN = 2**17  # bytes; it stands before the picture, in a segment of at most 2^16
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+RUN_BY_OTHERS = ("EPS", "WMF")  # formats that Pillow hands to another program
+VARIABLE = "DML_MAX_PIXELS"
+MOST_PIXELS = 2**28 // 3  # what Pillow warns of: 256 MiB of RGB
 
 
 def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
@@ -27,8 +32,8 @@ def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
     on white.
 
     Raises:
-        OSError: a file that is missing, cut off or no picture; the message names it.
-        ValueError: pixel values that have no place in 0..255.
+        OSError: a file that is missing, cut off, too large or no picture; the message names it.
+        ValueError: more pixels than `largest_picture`, or values that have no place in 0..255.
     """
     return _convert(picture) if isinstance(picture, Image.Image) else read_picture(picture)
 
@@ -40,11 +45,46 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
             path
         )  # the common case, in less time; the bits are those of the other way
         if pixels is None:
-            with Image.open(path) as opened:
+            with Image.open(path, formats=_formats()) as opened:
                 pixels = _convert(opened)
+    except BOMBS as error:
+        raise OSError(f"{path} is refused as a picture: {error} {_how_to_raise()}") from error
     except UNREADABLE as error:
         raise OSError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
     return pixels
+
+
+def largest_picture() -> int:
+    """The number of pixels above which a picture is refused: 89,478,485, or what DML_MAX_PIXELS says.
+
+    A few kilobytes can unpack to gigabytes, so a limit is what keeps a stranger's file from filling the memory.
+
+    Raises:
+        ValueError: the variable is no whole number above 0.
+    """
+    said = os.environ.get(VARIABLE, str(MOST_PIXELS))
+    if not said.isdecimal() or not int(said):
+        raise ValueError(f"{VARIABLE}={said} is no number of pixels: give a whole number above 0")
+    return int(said)
+
+
+def _check_size(height: int, width: int, what: str) -> None:
+    if height * width > largest_picture():
+        raise ValueError(
+            f"{what} {width:,} × {height:,} pixels, and more than {largest_picture():,} are refused. {_how_to_raise()}"
+        )
+
+
+def _how_to_raise() -> str:
+    return f"If you trust it and have the memory, raise the limit by the variable {VARIABLE}"
+
+
+def _formats() -> list[str]:
+    """All that Pillow reads by itself; it learns a raised limit, which it has too, on the way."""
+    Image.init()
+    if VARIABLE in os.environ:
+        Image.MAX_IMAGE_PIXELS = largest_picture()
+    return [name for name in Image.ID if name not in RUN_BY_OTHERS]
 
 
 def resize_short_side(image: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
@@ -57,6 +97,9 @@ def resize_short_side(image: NDArray[np.uint8], short_side: int | None) -> NDArr
     if short_side is None or short == short_side:
         return image
     size = (short_side * height // short, short_side * width // short)
+    _check_size(
+        *size, f"with its short side at {short_side} pixels, an image of {width:,} × {height:,} would have"
+    )
     return resample(image, size).permute(1, 2, 0).contiguous().numpy()
 
 
@@ -76,9 +119,13 @@ def _decode_plain_jpeg(path: str | Path) -> NDArray[np.uint8] | None:
     if not content.startswith(b"\xff\xd8") or b"Exif\0\0" in content[:EXIF_WITHIN]:
         return None
     try:
-        _, _, colours, _ = simplejpeg.decode_jpeg_header(content)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if colours not in ("YCbCr", "RGB", "Gray"):
             return None
+    except ValueError:
+        return None
+    _check_size(height, width, "it has")
+    try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
     except ValueError:
         return None
@@ -86,6 +133,7 @@ def _decode_plain_jpeg(path: str | Path) -> NDArray[np.uint8] | None:
 
 
 def _convert(image: Image.Image) -> NDArray[np.uint8]:
+    _check_size(image.height, image.width, "it has")
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         upright = Image.fromarray(_eight_bits(np.asarray(upright)))

@@ -20,12 +20,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from dml.data.records import Records, TrainTest
+from dml.data.sharing import SharedImages
 
 __all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset", "hashed_half", "read_emoji"]
 
 ARCHIVE, TABLE = "emoji.zip", "emoji.csv"
 COLUMNS = ("file", "class", "style", "group", "split")
 SIZE = 64
+LARGEST = 2**16  # bytes of an image in its file; of pixels it has 12,288
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,9 @@ def hashed_half(class_name: str) -> str:
 def emoji_dataset(root: str | Path) -> TrainTest:
     """The embedded data set, split by class; errors as in read_emoji."""
     read = read_emoji(root)
-    everything = Records(read.images, np.arange(len(read.labels)), read.labels, read.class_names, read.files)
+    everything = Records(
+        SharedImages(read.images), np.arange(len(read.labels)), read.labels, read.class_names, read.files
+    )
     halves = {
         half: [name for name in read.class_names if hashed_half(name) == half] for half in ("train", "test")
     }
@@ -111,7 +115,11 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
     images = np.empty((len(files), SIZE, SIZE, 3), dtype=np.uint8)
 
     def decode(i: int, content: bytes) -> None:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=["WEBP", "PNG"]) as image:
+            if image.size != (SIZE, SIZE):
+                raise ValueError(
+                    f"{path} has {files[i]} of {image.size} pixels; each image has {SIZE} × {SIZE}"
+                )
             images[i] = np.asarray(image.convert("RGB"))
 
     with zipfile.ZipFile(path) as archive, ThreadPoolExecutor() as pool:
@@ -121,6 +129,10 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
                 raise ValueError(
                     f"{path} has no {file}, which {TABLE} names; build both anew or check them out"
                 )
+        if large := [member.filename for member in archive.infolist() if member.file_size > LARGEST]:
+            raise ValueError(
+                f"{path} has {large[0]}, which unpacks to more than {LARGEST:,} bytes: check it out anew"
+            )
         if unnamed := sorted(members - set(files)):
             raise ValueError(
                 f"{path} has {len(unnamed)} images that {TABLE} does not name, the first is {unnamed[0]}: the table "

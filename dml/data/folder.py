@@ -38,6 +38,7 @@ def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str)
             f"{len(loose)} images of {root} lie outside of every class folder, {first_few(loose)}: move each into a "
             "folder named after its class"
         )
+    _check_names(root, files)
     rows = [_row(file, has_split) for file in files]
     if not rows:
         raise ValueError(
@@ -45,6 +46,21 @@ def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str)
         )
     warn_of_single_images(rows)
     return train_test("folder", Annotations(Path(root), rows, ()), loading)
+
+
+def _check_names(root: str, files: Sequence[str]) -> None:
+    """Refuse names that are not in UTF-8: they could be neither hashed nor written into the files of a run."""
+    if wrong := [file for file in files if not _is_text(file)]:
+        raise ValueError(
+            f"the names of {len(wrong)} images of {root} cannot be read as UTF-8, {first_few(wrong)}: if they look "
+            "right elsewhere, set PYTHONUTF8=1; else rename them, as convmv does"
+        )
+
+
+def _is_text(name: str) -> bool:
+    return not any(
+        "\udc80" <= letter <= "\udcff" for letter in name
+    )  # how Python holds what it cannot decode
 
 
 def _row(file: str, has_split: bool) -> Row:

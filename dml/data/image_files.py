@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dml.data.decoding import read_picture, resize_short_side
+from dml.data.sharing import pack_names, unpack_names
 
 __all__ = ["ImageFiles"]
 
@@ -34,7 +38,22 @@ class ImageFiles:
             )
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
-        return resize_short_side(read_picture(self.folder / self.files[row]), self.short_side)
+        path = self.folder / self.files[row]
+        try:
+            return resize_short_side(read_picture(path), self.short_side)
+        except ValueError as error:
+            raise OSError(f"{path}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self.folder, self._packed, self.short_side)
+
+    @cached_property
+    def _packed(self) -> Tensor:
+        return pack_names(self.files)
+
+
+def _unpickle(folder: Path, files: Tensor, short_side: int | None) -> ImageFiles:
+    return ImageFiles(folder, unpack_names(files), short_side)

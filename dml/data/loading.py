@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dml.data.records import Records
+from dml.data.records import ImageStore, Records, draw_image
 from dml.data.samplers import Sampler
 from dml.distributed import share
 from dml.randomness import numpy_generator
@@ -26,47 +26,64 @@ FixedTransform = Callable[[NDArray[np.uint8]], Tensor]
 
 
 class _Request(NamedTuple):
-    """One image of a training batch: all that its augmentation depends on."""
+    """One image of a set. It brings what there is to know of it, so that workers get the images and no records."""
 
-    step: int
-    position: int
-    row: int
+    number: int  # in the set
+    row: int  # in the store of images
+    label: int
+    step: int = 0  # of training, and the place in its batch: what the augmentation depends on
+    position: int = 0
 
 
 class _TrainingImages(Dataset[tuple[Tensor, int, int]]):
-    def __init__(self, records: Records, transform: RandomTransform, seed: int) -> None:
-        self._records, self._transform, self._seed = records, transform, seed
+    def __init__(self, images: ImageStore, transform: RandomTransform, seed: int) -> None:
+        self._images, self._transform, self._seed = images, transform, seed
 
     def __getitem__(self, request: _Request) -> tuple[Tensor, int, int]:
         generator = numpy_generator(self._seed, "augmentation", request.step, request.position)
-        image = self._transform(self._records.draw(request.row, generator), generator)
-        return image, int(self._records.labels[request.row]), request.row
+        image = self._transform(draw_image(self._images, request.row, generator), generator)
+        return image, request.label, request.number
 
 
 class _EvaluationImages(Dataset[tuple[Tensor, int, int]]):
-    def __init__(self, records: Records, transform: FixedTransform) -> None:
-        self._records, self._transform = records, transform
+    def __init__(self, images: ImageStore, transform: FixedTransform) -> None:
+        self._images, self._transform = images, transform
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        return self._transform(self._records.image(index)), int(self._records.labels[index]), index
+    def __getitem__(self, request: _Request) -> tuple[Tensor, int, int]:
+        return self._transform(self._images[request.row]), request.label, request.number
 
 
 class _StepRequests:
     """The batches of the steps from start to stop, as lists of requests: the share of this process."""
 
-    def __init__(self, sampler: Sampler, start: int, stop: int) -> None:
-        self._sampler, self._steps = sampler, range(start, stop)
+    def __init__(self, records: Records, sampler: Sampler, start: int, stop: int) -> None:
+        self._records, self._sampler, self._steps = records, sampler, range(start, stop)
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[_Request]]:
         for step in self._steps:
-            requests = [_Request(step, i, int(row)) for i, row in enumerate(self._sampler.batch(step))]
-            yield requests[share(len(requests))]
+            batch = self._sampler.batch(step)
+            own = range(len(batch))[share(len(batch))]
+            yield [_request(self._records, int(batch[i]))._replace(step=step, position=i) for i in own]
+
+
+class _EachOnce:
+    """Requests for a part of a set, in its order."""
+
+    def __init__(self, records: Records, part: range) -> None:
+        self._records, self._part = records, part
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __iter__(self) -> Iterator[_Request]:
+        return (_request(self._records, number) for number in self._part)
+
+
+def _request(records: Records, number: int) -> _Request:
+    return _Request(number, int(records.rows[number]), int(records.labels[number]))
 
 
 def training_batches(
@@ -83,8 +100,8 @@ def training_batches(
 
     With several processes each gets its share of every batch.
     """
-    dataset = _TrainingImages(records, transform, seed)
-    requests = _StepRequests(sampler, start, stop)
+    dataset = _TrainingImages(records.images, transform, seed)
+    requests = _StepRequests(records, sampler, start, stop)
     return _in_one_sentence(_loader(dataset, min(num_workers, len(requests)), batch_sampler=requests))
 
 
@@ -93,9 +110,10 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """All images of a set once, in its order; with several processes, the share of this one."""
     own = range(*share(len(records)).indices(len(records)))
-    dataset = _EvaluationImages(records, transform)
+    dataset = _EvaluationImages(records.images, transform)
+    requests = _EachOnce(records, own)
     num_workers = min(num_workers, math.ceil(len(own) / batch_size))  # more would start for nothing
-    return _in_one_sentence(_loader(dataset, num_workers, batch_size=batch_size, sampler=own))
+    return _in_one_sentence(_loader(dataset, num_workers, batch_size=batch_size, sampler=requests))
 
 
 def _in_one_sentence(loader: DataLoader[Batch]) -> Iterator[Batch]:

@@ -27,6 +27,12 @@ from dml.data.sop import sop
 __all__ = ["SOURCES", "Archive", "Source", "check_md5", "look_through", "prepare", "unpack"]
 
 Report = Callable[[str], None]
+Member = tuple[str, int, IO[bytes]]  # name, size, content
+ROOM, RATIO, BLOCK = (
+    2**30,
+    10,
+    4096,
+)  # an archive may unpack to 1 GiB and ten times its size; bytes of a small file
 
 
 class Archive(NamedTuple):
@@ -144,14 +150,15 @@ def unpack(archive: Path, target: Path) -> int:
     Every file appears under its name when it is whole, so what an interrupted run left is completed.
 
     Raises:
-        ValueError: a member lies outside of the target, or is a link or a device; nothing of it is written.
+        ValueError: a member lies outside of the target, or is a link or a device, or the members are far larger than
+            the archive; nothing of it is written.
         OSError: the archive is damaged or locked by a password.
     """
     try:
-        if tarfile.is_tarfile(archive):
-            return sum(_place(target / name, size, content) for name, size, content in _tar_members(archive))
-        if zipfile.is_zipfile(archive):
-            return sum(_place(target / name, size, content) for name, size, content in _zip_members(archive))
+        for is_one, members in ((tarfile.is_tarfile, _tar_members), (zipfile.is_zipfile, _zip_members)):
+            if is_one(archive):
+                found = _bounded(members(archive), archive, target)
+                return sum(_place(_inside(target, name), size, content) for name, size, content in found)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
         raise OSError(
             f"{archive} cannot be unpacked: {error}; fetch it again, or unpack it by hand into {target}"
@@ -165,7 +172,28 @@ def unpack(archive: Path, target: Path) -> int:
     )
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _inside(target: Path, name: str) -> Path:
+    path = target / name
+    if not path.resolve().is_relative_to(target.resolve()):
+        raise ValueError(f"{path} leads out of {target} by a link that lies there: remove the link")
+    return path
+
+
+def _bounded(members: Iterator[Member], archive: Path, target: Path) -> Iterator[Member]:
+    """The members, as long as they are not more than an archive of pictures, which hardly shrink, can hold."""
+    room, total = ROOM + RATIO * archive.stat().st_size, 0
+    for name, size, content in members:
+        total += max(size, BLOCK)
+        if total > room:
+            raise ValueError(
+                f"{archive} has {archive.stat().st_size:,} bytes and unpacks to more than {room:,}, as no archive of "
+                f"pictures does, so {name!r} and what follows was not unpacked: fetch it from another place, or, if "
+                f"you trust it, unpack it by hand into {target}"
+            )
+        yield name, size, content
+
+
+def _tar_members(archive: Path) -> Iterator[Member]:
     with tarfile.open(archive) as tar:
         for member in tar:
             refuse_outside(member.name, str(archive))
@@ -176,7 +204,7 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                 yield member.name, member.size, content
 
 
-def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+def _zip_members(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             refuse_outside(member.filename, str(archive))

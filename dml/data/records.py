@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImageStore", "Records", "Splits", "TrainTest"]
+__all__ = ["ImageStore", "Records", "Splits", "TrainTest", "draw_image"]
 
 
 class ImageStore(Protocol):
@@ -53,14 +53,6 @@ class Records:
         """The image at an index of this set, (H, W, 3) uint8, RGB."""
         return self.images[int(self.rows[index])]
 
-    def draw(self, index: int, generator: np.random.Generator) -> NDArray[np.uint8]:
-        """The image for one place of a training batch: drawn anew by a store that draws, else as it is."""
-        draw = getattr(self.images, "draw", None)
-        drawn: NDArray[np.uint8] = (
-            self.image(index) if draw is None else draw(int(self.rows[index]), generator)
-        )
-        return drawn
-
     def target_tiles(self, indices: Iterable[int]) -> NDArray[np.bool_] | None:
         """Where the targets lie in images, (n, g, g); None from a store that does not know."""
         known = getattr(self.images, "target_tiles", None)
@@ -81,6 +73,13 @@ class Records:
             files=tuple(self.files[i] for i in chosen),
             is_query=None if self.is_query is None else self.is_query[chosen],
         )
+
+
+def draw_image(images: ImageStore, row: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """The image of a row for one place of a training batch: drawn anew by a store that draws, else as it is."""
+    draw = getattr(images, "draw", None)
+    drawn: NDArray[np.uint8] = images[row] if draw is None else draw(row, generator)
+    return drawn
 
 
 class TrainTest(NamedTuple):

@@ -28,7 +28,7 @@ from dml.functional.overlay import ABOVE, BELOW, COVER, departure, tint
 from dml.model import EmbeddingModel
 from dml.randomness import numpy_generator
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
-from dml.runs import load_model, located_config
+from dml.runs import located_config, trained_model
 
 __all__ = ["RunAttention", "attention_of_run", "draw_attention"]
 
@@ -55,6 +55,7 @@ def attention_of_run(
     checkpoint: str,
     data: str | None,
     device: str | None,
+    trust: Sequence[str] = (),
 ) -> RunAttention:
     """Draw what the model of a run looks at.
 
@@ -62,7 +63,7 @@ def attention_of_run(
         folder: a run folder.
         images: files, folders or patterns; none for test images of the run's data set, drawn by the seed.
         count: rows, at most.
-        checkpoint, data, device: as in `evaluate_run`.
+        checkpoint, data, device, trust: as in `evaluate_run`.
 
     Raises:
         FileNotFoundError: the run, its checkpoint, its data set or an image is not there.
@@ -70,9 +71,9 @@ def attention_of_run(
         OSError: a file is no picture.
     """
     check_rows(count)
-    cfg = located_config(folder, data=data, device=device)
+    cfg = located_config(folder, data=data, device=device, trust=trust)
     files = _find_pictures(images)
-    model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
+    model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
     if images:
         names, total = [Path(file).name for file in files[:count]], len(files)
         squares = [model.preprocess(decode(file)) for file in files[:count]]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dml.reporting.embeddings import read_embeddings
 from dml.retrieval import RetrievalMetrics, retrieval_metrics
 
 __all__ = ["concatenated_metrics", "separated_metrics"]
@@ -58,5 +59,4 @@ def _load(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{path} is missing, and without it there is no ensemble: train {folder} again"
         )
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return read_embeddings(path)

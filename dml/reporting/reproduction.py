@@ -19,8 +19,9 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.config import ConfigError, TrainConfig, load_config, register_schema
+from dml.config import ConfigError, TrainConfig, read_config, register_schema
 from dml.devices import JOB, JOBS
+from dml.environment import available_cores
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
 from dml.reporting.table_files import Table, TableRow
@@ -128,7 +129,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             wanted[job.row.overrides] = settings_of(_compose(job.overrides))
         if job.state == "missing":
             continue
-        found = settings_of(load_config(job.folder / "config.yaml"))
+        found = settings_of(read_config(job.folder / "config.yaml"))
         for key, value in wanted[job.row.overrides].items():
             if value != "???" and found.get(key) != value:
                 raise ConfigError(
@@ -148,7 +149,7 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> Iterator[str]:
     if processes < 1:
         raise ConfigError(f"processes={processes}: give at least 1")
     todo = [job for job in jobs if job.state != "finished"]
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    threads = max(1, available_cores() // processes)
     places: SimpleQueue[int] = SimpleQueue()  # a run takes one, and with it its GPU, and gives it back
     for place in range(processes):
         places.put(place)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dml.config import TrainConfig, load_config, settings, to_plain
+from dml.config import TrainConfig, read_config, settings, to_plain
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
@@ -187,7 +187,7 @@ def settings_of(cfg: TrainConfig) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> Run:
-    cfg = load_config(folder / "config.yaml")
+    cfg = read_config(folder / "config.yaml")
     return Run(folder, settings_of(cfg), cfg.seed, cfg.protocol.get("fold"), _read_metrics(folder))
 
 

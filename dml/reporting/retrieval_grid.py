@@ -19,9 +19,10 @@ from dml.config import TrainConfig, build
 from dml.data import Records, Splits
 from dml.devices import choose_device
 from dml.randomness import numpy_generator
+from dml.reporting.embeddings import read_embeddings
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
 from dml.retrieval import average_precisions, nearest_neighbours
-from dml.runs import load_model, located_config
+from dml.runs import located_config, trained_model
 
 __all__ = ["ORDERS", "Found", "Query", "draw_retrieval_grid", "order_queries", "retrieval_grid_of_run"]
 
@@ -67,6 +68,7 @@ def retrieval_grid_of_run(
     checkpoint: str,
     data: str | None,
     device: str | None,
+    trust: Sequence[str] = (),
 ) -> Figure:
     """Draw test queries of a run and what it finds for them.
 
@@ -77,7 +79,7 @@ def retrieval_grid_of_run(
         count: queries; fewer if the set has fewer.
         neighbours: of each query.
         order: ``hardest``, ``easiest`` or ``random``; see `order_queries`.
-        checkpoint, data, device: as in `evaluate_run`.
+        checkpoint, data, device, trust: as in `evaluate_run`.
 
     Raises:
         FileNotFoundError: the run, its checkpoint, its embeddings or its data set is not there.
@@ -88,7 +90,7 @@ def retrieval_grid_of_run(
         raise ValueError(f"neighbours={neighbours}: a row has 1 to {MOST_NEIGHBOURS}")
     if order not in ORDERS:
         raise ValueError(f"order={order}; accepted: {', '.join(ORDERS)}")
-    cfg = located_config(folder, data=data, device=device)
+    cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
     stored = checkpoint == "best"
     vectors = _stored(Path(folder), splits.test) if stored else _embed(cfg, folder, splits, checkpoint)
@@ -142,9 +144,9 @@ def _stored(folder: Path, test: Records) -> Tensor:
             f"{path} is missing, the run is not finished: go on with it by resume={folder}, or take checkpoint=last, "
             "which embeds the test images now"
         )
-    with np.load(path) as stored:
-        same = tuple(stored["files"]) == test.files and np.array_equal(stored["labels"], test.labels)
-        vectors = torch.from_numpy(stored["vectors"])
+    stored = read_embeddings(path)
+    same = tuple(stored["files"]) == test.files and np.array_equal(stored["labels"], test.labels)
+    vectors = torch.from_numpy(stored["vectors"])
     if not same:
         raise ValueError(
             f"{path} is of other images than the data set has now ({len(vectors)} and {len(test)}): give that of "
@@ -154,7 +156,7 @@ def _stored(folder: Path, test: Records) -> Tensor:
 
 
 def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, checkpoint: str) -> Tensor:
-    model = load_model(folder, checkpoint=checkpoint, device=choose_device(cfg))
+    model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
     return build_evaluator(cfg, splits)(model, splits.test).embeddings.vectors
 
 

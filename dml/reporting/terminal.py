@@ -21,6 +21,7 @@ from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
+from dml.reporting.surroundings import accept_any_text
 from dml.run_folder import RunFolder
 from dml.runs import load_metrics
 from dml.training import Interrupted
@@ -122,6 +123,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        accept_any_text()
         try:
             return command(*args, **kwargs)
         except Interrupted as request:

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -39,4 +41,11 @@ def test_a_superfluous_tensor_is_named(network):
 def test_a_file_of_anything_but_named_tensors_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "file.pth")
     with pytest.raises(ValueError, match="holds no weights"):
+        read_tensors(tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("content", [pickle.dumps(pickle.Pickler, 2), b"", b"no weights"])
+def test_a_pickle_and_a_damaged_file_are_refused_by_name(content, tmp_path):
+    (tmp_path / "file.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"file.pth is damaged or holds more than plain tensors"):
         read_tensors(tmp_path / "file.pth")

@@ -1,6 +1,8 @@
 """The four benchmarks in every layout: what is read, what is counted, and what is refused."""
 
+import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -288,3 +290,27 @@ def test_a_damaged_index_is_ignored(write_small: Write, read_small: Read, tmp_pa
     for content in ("", "{}", "[1]", '{"sources": {}, "rows": [[1]]}'):
         (folder / INDEX).write_text(content)
         assert len(read_small("cub", tmp_path).train) == 5
+
+
+def test_an_index_that_names_a_file_outside_is_ignored(
+    write_small: Write, read_small: Read, tmp_path: Path
+) -> None:
+    folder = write_small("cub", tmp_path)
+    counts = {"train": {"classes": 2, "images": 5}, "test": {"classes": 2, "images": 6}}
+    path = write_index(cub.verify(folder, "image_class_labels.txt", counts))
+    content, files = json.loads(path.read_text(encoding="ascii")), read_small("cub", tmp_path).train.files
+    content["rows"][0][0] = "../outside.jpg"
+    path.write_text(json.dumps(content), encoding="ascii")
+    assert read_small("cub", tmp_path).train.files == files
+
+
+def test_annotations_of_cars_that_unpack_to_gigabytes_are_refused(
+    write_small: Write, read_small: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_small("cars", tmp_path)
+    scipy.io.savemat(tmp_path / "cars_annos.mat", {"annotations": np.zeros(2**20)}, do_compression=True)
+    monkeypatch.setattr(sys.modules["dml.data.cars"], "LARGEST", 2**20)
+    with pytest.raises(
+        ValueError, match=r"cars_annos.mat has \d,\d+ bytes and unpacks to more than 1,048,576"
+    ):
+        read_small("cars", tmp_path)

@@ -1,5 +1,7 @@
 """The cache: same numbers, built once, and safe against interruption, a second process and a changed source."""
 
+import errno
+import os
 import pickle
 import threading
 import time
@@ -89,9 +91,7 @@ def test_while_one_builds_another_waits_and_takes_what_was_built(
         build(*arguments)
 
     monkeypatch.setattr(cache_module, "_build", slow_build)
-    with ThreadPoolExecutor(
-        2
-    ) as pool:  # the lock belongs to an open file, so threads exclude each other alike
+    with ThreadPoolExecutor(2) as pool:  # threads exclude each other as processes do
         waiting = [pool.submit(cached, images, tmp_path / "cache", "x") for _ in range(2)]
         time.sleep(0.3)
         go_on.set()
@@ -128,6 +128,21 @@ def test_a_build_that_was_killed_is_repeated(tmp_path: Path) -> None:
     assert path.read_bytes() == content and not path.with_suffix(".partial").exists()
 
 
+def test_without_locks_two_processes_build_beside_each_other_and_not_into_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    images, seen = write_images(tmp_path), []
+    monkeypatch.setattr(
+        cache_module.os, "fsync", lambda _: seen.extend((tmp_path / "cache").glob("*.partial"))
+    )
+    np.testing.assert_array_equal(cached(images, tmp_path / "cache", "x")[3], images[3])
+    assert [path.suffixes[-2:] for path in seen] == [[f".{os.getpid()}", ".partial"]]
+
+
 @pytest.mark.parametrize("length", [0, 20, -1])
 def test_a_file_that_was_cut_is_built_anew(length: int, tmp_path: Path) -> None:
     images = write_images(tmp_path)
@@ -153,7 +168,7 @@ def test_a_finished_cache_is_read_where_nothing_can_be_written(
 ) -> None:
     images = write_images(tmp_path)
     cached(images, tmp_path / "cache", "x")
-    monkeypatch.setattr(cache_module, "FileLock", lambda *_: pytest.fail("a lock was asked for"))
+    monkeypatch.setattr(cache_module, "locked", lambda _: pytest.fail("a lock was asked for"))
     np.testing.assert_array_equal(cached(images, tmp_path / "cache", "x")[2], images[2])
 
 

@@ -1,6 +1,7 @@
 """CIFAR-100 from files of the official format; its checksum belongs to the official content alone."""
 
 import hashlib
+import os
 import pickle
 from pathlib import Path
 
@@ -87,3 +88,18 @@ def test_a_damaged_file_is_not_unpickled(tmp_path: Path, monkeypatch: pytest.Mon
         file.write(b"x")
     with pytest.raises(FileNotFoundError, match="damaged"):
         read_cifar100(tmp_path)
+
+
+def test_a_pickle_with_the_right_checksum_calls_nothing_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "marker"),)
+
+    write_official_format(tmp_path, monkeypatch)
+    md5 = write(tmp_path / CIFAR100.base_folder / "train", {"data": Bomb()})
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", md5]])
+    with pytest.raises(ValueError, match=r"train names posix.mkdir, which no file of CIFAR-100 does"):
+        read_cifar100(tmp_path)
+    assert not (tmp_path / "marker").exists()

@@ -1,15 +1,22 @@
+import io
+import struct
+import tracemalloc
+import zlib
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torchvision.transforms import functional as F
 
-from dml.data import decode
-from dml.data.decoding import resample, resize_short_side
+from dml.data import decode, decoding
+from dml.data.decoding import largest_picture, resample, resize_short_side
+from dml.data.image_files import ImageFiles
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -108,3 +115,97 @@ def test_resampling_differs_from_pillow_by_rounding_alone(size: tuple[int, int])
     ours = resample(np.asarray(picture()), size).permute(1, 2, 0).numpy().astype(int)
     theirs = np.asarray(picture().resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(ours - theirs).max() <= 1
+
+
+def tall(height: int, width: int, suffix: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (width, height)).save(buffer, suffix, **options)
+    return buffer.getvalue()
+
+
+def with_exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("JPEG", {}), ("JPEG", {"exif": with_exif()}), ("PNG", {}), ("TIFF", {}), ("GIF", {})],
+)
+def test_a_picture_of_too_many_pixels_is_refused_on_every_route(
+    suffix: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DML_MAX_PIXELS", "600")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # put back afterwards
+    (tmp_path / "bomb").write_bytes(tall(31, 20, suffix, **options))
+    with pytest.raises(OSError, match=r"bomb.*pixels.*raise the limit by the variable DML_MAX_PIXELS"):
+        decode(tmp_path / "bomb")
+
+
+@pytest.mark.parametrize("side", [9_460, 60_000])  # of the first Pillow warns, the second it refuses
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_few_bytes_that_announce_very_many_pixels_are_refused_before_they_are_unpacked(
+    side: int, tmp_path: Path
+) -> None:
+    header = b"IHDR" + struct.pack(">II", side, side) + bytes([8, 0, 0, 0, 0])
+    png = tall(9, 9, "PNG")
+    (tmp_path / "bomb.png").write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    with pytest.raises(OSError, match=r"bomb.png .*pixels.*DML_MAX_PIXELS"):
+        decode(tmp_path / "bomb.png")
+
+
+def test_the_limit_is_raised_by_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # as if the picture were large
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 100)
+    (tmp_path / "a.png").write_bytes(tall(30, 20, "PNG"))
+    with pytest.raises(OSError, match="DML_MAX_PIXELS"):
+        decode(tmp_path / "a.png")
+    monkeypatch.setenv("DML_MAX_PIXELS", "600")
+    assert decode(tmp_path / "a.png").shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-1", "1e9"])
+def test_a_limit_that_is_no_number_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DML_MAX_PIXELS", value)
+    with pytest.raises(ValueError, match=rf"DML_MAX_PIXELS={value} is no number of pixels"):
+        largest_picture()
+
+
+def test_a_picture_in_memory_is_held_to_the_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DML_MAX_PIXELS", "100")
+    with pytest.raises(ValueError, match="it has 11 × 10 pixels, and more than 100 are refused"):
+        decode(Image.new("L", (11, 10)))
+
+
+def test_a_thin_picture_that_would_grow_beyond_the_limit_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "thin.png").write_bytes(tall(100_000, 1, "PNG"))
+    with pytest.raises(
+        OSError, match=r"thin.png: .*short side at 256 pixels, an image of 1 × 100,000 would have"
+    ):
+        ImageFiles(tmp_path, ("thin.png",), 256)[0]
+    assert decode(tmp_path / "thin.png").shape == (100_000, 1, 3)
+
+
+@pytest.mark.parametrize("kind", ["text", "profile"])
+def test_what_is_packed_beside_the_pixels_is_no_bomb_either(kind: str, tmp_path: Path) -> None:
+    zeros = bytes(80 * 2**20)
+    info = PngImagePlugin.PngInfo()
+    if kind == "text":
+        info.add_text("comment", zeros, zip=True)
+    packed = tall(9, 9, "PNG", pnginfo=info, icc_profile=zeros if kind == "profile" else None)
+    (tmp_path / "bomb.png").write_bytes(packed)
+    tracemalloc.start()
+    with suppress(OSError):  # it is refused, or read without
+        decode(tmp_path / "bomb.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(packed) < 2**18 and peak < 20 * 2**20
+
+
+def test_a_format_that_another_program_would_run_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert opened.format == "EPS"  # Pillow would call Ghostscript
+    with pytest.raises(OSError, match=r"a.jpg cannot be read as a picture: cannot identify"):
+        decode(tmp_path / "a.jpg")

@@ -80,6 +80,19 @@ def test_a_file_that_the_archive_lacks_is_named(tmp_path: Path) -> None:
         read_emoji(write_folder(tmp_path, f"{HEADER}\na.webp,apple,noto,Food & Drink,train\n", {}))
 
 
+@pytest.mark.parametrize("kind", ["many pixels", "many bytes"])
+def test_an_image_that_is_far_larger_than_the_others_is_refused(kind: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, f"{HEADER}\na.webp,apple,noto,Food & Drink,train\n", {})
+    with zipfile.ZipFile(tmp_path / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 9_999)).save(buffer, "WEBP", lossless=True)
+        archive.writestr("a.webp", buffer.getvalue() if kind == "many pixels" else bytes(2**20))
+    with pytest.raises(
+        ValueError, match=r"a.webp(, which unpacks to more than 65,536| of \(64, 9999\) pixels)"
+    ):
+        read_emoji(tmp_path)
+
+
 def test_the_half_of_a_class_depends_on_its_name_alone() -> None:
     # First bytes of SHA-256: 0x3a for "apple", 0x97 for "pear" (sha256sum).
     assert [hashed_half("apple"), hashed_half("pear")] == ["train", "test"]

@@ -1,5 +1,6 @@
 """Your own images, one folder per class."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -91,3 +92,14 @@ def test_a_class_with_one_image_is_a_warning_with_its_name(tmp_path: Path) -> No
         warnings.simplefilter("error")
         write(tmp_path, "plum/second.png")
         read(tmp_path)
+
+
+def test_names_that_are_not_in_utf_8_are_named_with_what_to_do(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/k\xe4se"  # Latin-1, as in old archives
+    os.mkdir(path)
+    with open(path + b"/0.png", "wb") as file:
+        Image.new("RGB", (8, 8)).save(file, "PNG")
+    with pytest.raises(
+        ValueError, match=r"names of 1 images .* cannot be read as UTF-8, .*PYTHONUTF8=1.*rename"
+    ):
+        folder(str(tmp_path), short_side=None, cache=False, cache_folder="")

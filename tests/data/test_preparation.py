@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,56 @@ def test_a_link_or_device_is_refused(kind: bytes, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'name', a link or a device"):
         unpack(write_zip(tmp_path / "a.zip", "name", 0o120777), tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("suffix", ["tgz", "zip"])
+def test_an_archive_that_unpacks_to_far_more_than_pictures_would_is_stopped(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation_module, "ROOM", 2**20)
+    (tmp_path / "source").mkdir()
+    for i in range(8):
+        (tmp_path / "source" / f"{i}.jpg").write_bytes(bytes(2**18))
+    archive = tmp_path / f"bomb.{suffix}"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) if suffix == "zip" else nullcontext() as target:
+        for path in sorted((tmp_path / "source").iterdir()) if target else ():
+            target.write(path, path.name)
+    if suffix == "tgz":
+        pack(tmp_path / "source", archive)
+    with pytest.raises(ValueError, match=r"unpacks to more than 1,\d+,\d+, as no archive of pictures does"):
+        unpack(archive, tmp_path / "target")
+    assert sum(path.stat().st_size for path in (tmp_path / "target").iterdir()) <= 2**20
+
+
+def test_an_archive_of_very_many_empty_files_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation_module, "ROOM", 2**15)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
+        for i in range(50):
+            archive.writestr(f"{i}", b"")
+    with pytest.raises(ValueError, match="as no archive of pictures does"):
+        unpack(tmp_path / "bomb.zip", tmp_path / "target")
+
+
+def test_a_link_and_a_file_behind_it_leave_nothing_outside(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        link = tarfile.TarInfo("door")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("door/escaped.jpg"), io.BytesIO())
+    with pytest.raises(ValueError, match=r"'door', a link or a device"):
+        unpack(tmp_path / "a.tar", tmp_path / "target")
+    assert not (tmp_path / "escaped.jpg").exists()
+
+
+def test_a_link_that_lay_in_the_target_before_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "door").symlink_to(tmp_path)
+    archive = write_zip(tmp_path / "a.zip", "door/escaped.jpg")
+    with pytest.raises(ValueError, match=r"door/escaped.jpg.* leads out of"):
+        unpack(archive, tmp_path / "target")
+    assert not (tmp_path / "escaped.jpg").exists()
 
 
 @pytest.mark.parametrize("suffix", ["tgz", "zip"])
