@@ -2,10 +2,11 @@ from copy import deepcopy
 
 import pytest
 import torch
-from timm.layers import Attention, DiffAttention
+from timm import layers
 from timm.layers import DropBlock2d as TimmDropBlock2d
 from timm.layers.drop import DropPath
 from timm.layers.patch_dropout import PatchDropout
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torchvision.ops import DropBlock2d, DropBlock3d, StochasticDepth
 
@@ -79,8 +80,9 @@ OTHERS = {
     "PatchDropout": (PatchDropout(0.5, num_prefix_tokens=1), (9, 4)),
     "StochasticDepth of the batch": (StochasticDepth(0.5, "batch"), (3,)),
     "Attention": (Attention(8, num_heads=2, attn_drop=0.4), (5, 8)),
-    "DiffAttention": (DiffAttention(8, num_heads=1, attn_drop=0.4), (5, 8)),
 }
+if hasattr(layers, "DiffAttention"):  # not in the oldest timm
+    OTHERS["DiffAttention"] = (layers.DiffAttention(8, num_heads=1, attn_drop=0.4), (5, 8))
 
 
 @pytest.mark.parametrize("name", OTHERS)
