@@ -74,7 +74,7 @@ OTHERS = {
     "AlphaDropout in place": (nn.AlphaDropout(0.4, inplace=True), (5, 3)),
     "FeatureAlphaDropout": (nn.FeatureAlphaDropout(0.4), (5, 3)),
     "RReLU": (nn.RReLU(), (5, 3)),
-    "DropBlock2d of timm": (TimmDropBlock2d(0.4, block_size=2), (2, 5, 5)),
+    "DropBlock2d of timm": (TimmDropBlock2d(0.4, block_size=3), (2, 5, 5)),
     "DropBlock2d": (DropBlock2d(0.4, block_size=3), (2, 5, 5)),
     "DropBlock3d": (DropBlock3d(0.4, block_size=3), (2, 3, 5, 5)),
     "PatchDropout": (PatchDropout(0.5, num_prefix_tokens=1), (9, 4)),
