@@ -102,8 +102,9 @@ def default_precision() -> Iterator[None]:
     yield
     torch.backends.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
-    for matmul in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
-        matmul.fp32_precision = "none"
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        for matmul in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+            matmul.fp32_precision = "none"
 
 
 @pytest.mark.skipif(
