@@ -218,7 +218,7 @@ def load_config(path: Path, *, trust: Sequence[str] = ()) -> TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Read a saved configuration, of this or an earlier version, of which nothing is built.
+    """Read a saved configuration of this or an earlier version, of which nothing is built, and check it.
 
     Raises:
         MissingFileError: there is no such file.

@@ -13,13 +13,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.config import TrainConfig, check_config, config_differences, load_config, read_config, to_plain
+from dml.config import TrainConfig, check_config, config_differences, read_config, to_plain
 from dml.distributed import broadcast, is_main
 from dml.errors import ConfigError, OccupiedError, UserError
 from dml.locks import lock_folder
 from dml.run_folder import RunFolder
 from dml.training import load_checkpoint
-from dml.trust import refuse_interpolations
+from dml.trust import refuse_interpolations, refuse_untrusted
 
 __all__ = ["OpenedRun", "move_data", "open_run", "refuse_used"]
 
@@ -130,7 +130,10 @@ def _advice(folder: RunFolder, before: dict[str, Any], choice: str, *, recorded:
 
 
 def _typed(cfg: TrainConfig, folder: RunFolder, overrides: Sequence[str]) -> tuple[TrainConfig, str]:
-    """What was typed beside ``resume=`` makes of the saved configuration, and the first choice of a part in it."""
+    """What was typed beside ``resume=`` makes of the saved configuration, and the first choice of a part in it.
+
+    A part that was typed is the user's own; of a saved one that is to be built, `dml.trust` is asked.
+    """
     saved = read_config(folder.config)
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     typed = [
@@ -143,7 +146,8 @@ def _typed(cfg: TrainConfig, folder: RunFolder, overrides: Sequence[str]) -> tup
         if _chooses_a_part(override, saved):
             checked = check_config(cfg, "the configuration")
             return _completed(checked, saved), str(override.input_line)
-    return _laid_over(load_config(folder.config, trust=cfg.trust), typed), ""
+    refuse_untrusted(OmegaConf.to_container(cast(DictConfig, saved)), str(folder.config), trust=cfg.trust)
+    return _laid_over(saved, typed), ""
 
 
 def _chooses_a_part(override: Override, saved: TrainConfig) -> bool:
@@ -158,7 +162,7 @@ def _completed(cfg: TrainConfig, saved: TrainConfig) -> TrainConfig:
     """The configuration with the values of the saved one where it leaves them open (``???``)."""
     for key in OmegaConf.missing_keys(cfg):
         value = OmegaConf.select(cast(DictConfig, saved), key)
-        if value is not None and not OmegaConf.is_config(value):
+        if value is not None and not OmegaConf.is_config(value):  # a part would have to be trusted
             OmegaConf.update(cast(DictConfig, cfg), key, value)
     return cfg
 

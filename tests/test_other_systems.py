@@ -16,7 +16,7 @@ for name in ("fcntl", "grp", "pwd", "resource", "termios"):
     sys.modules[name] = None
 for name in ("fork", "getpgid", "killpg", "sched_getaffinity", "setsid", "statvfs"):
     delattr(os, name)
-for name in ("SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
+for name in ("SIGALRM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pthread_sigmask", "sigwaitinfo"):
     delattr(signal, name)
 """  # runs at the start of every process
 

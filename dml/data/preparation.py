@@ -28,11 +28,8 @@ __all__ = ["SOURCES", "Archive", "Source", "check_md5", "look_through", "prepare
 
 Report = Callable[[str], None]
 Member = tuple[str, int, IO[bytes]]  # name, size, content
-ROOM, RATIO, BLOCK = (
-    2**30,
-    10,
-    4096,
-)  # an archive may unpack to 1 GiB and ten times its size; bytes of a small file
+ROOM, RATIO = 2**30, 10  # an archive may unpack to 1 GiB and ten times its size
+BLOCK = 4096  # bytes that a small file takes all the same
 
 
 class Archive(NamedTuple):
@@ -150,8 +147,8 @@ def unpack(archive: Path, target: Path) -> int:
     Every file appears under its name when it is whole, so what an interrupted run left is completed.
 
     Raises:
-        ValueError: a member lies outside of the target, or is a link or a device, or the members are far larger than
-            the archive; nothing of it is written.
+        ValueError: a member lies outside of the target, or is a link or a device, of which nothing is written, or
+            the members are far larger than the archive.
         OSError: the archive is damaged or locked by a password.
     """
     try:
