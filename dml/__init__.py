@@ -6,10 +6,12 @@ vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is t
 
 import tempfile
 
+from dml.errors import MissingFileError
+
 try:
     tempfile.gettempdir()  # torch asks for it while it is imported, and does not say what it would be for
 except FileNotFoundError as error:
-    raise FileNotFoundError(
+    raise MissingFileError(
         "no folder for temporary files can be written to, and torch is not imported without one: set the variable "
         "TMPDIR to a folder that can, as in TMPDIR=$HOME/tmp"
     ) from error

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dml.errors import InputError
 from dml.functional.overlay import departure, tint
 from dml.functional.transport import TransportPlan
 from dml.model import EmbeddingModel
@@ -28,11 +29,11 @@ MARGIN = 2  # white pixels around each image of a picture
 Transport = Callable[[Tensor], TransportPlan]
 
 
-class NoWeightsError(ValueError):
+class NoWeightsError(InputError):
     """The pooling gives no location a weight."""
 
 
-class NoGridError(ValueError):
+class NoGridError(InputError):
     """The locations have no place in the image."""
 
 

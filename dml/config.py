@@ -26,7 +26,7 @@ from hydra.errors import InstantiationException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.errors import ConfigError, MissingFileError, UserError, raised_in_dml, user_files
+from dml.errors import ConfigError, MissingFileError, UserError, user_files
 from dml.lookups import register_lookups
 from dml.migrations import FORMAT, migrate_config
 from dml.trust import read_written_out, refuse_untrusted
@@ -343,9 +343,7 @@ def build(node: DictConfig, **late: Any) -> Any:
         return hydra.utils.instantiate(node, _convert_="all", **late)
     except InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, UserError) or (
-            isinstance(cause, (ValueError, OSError)) and raised_in_dml(cause)
-        ):
+        if isinstance(cause, UserError):
             raise cause from error
         raise ConfigError(f"{name}: {error.__cause__ or error}") from error
 

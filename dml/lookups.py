@@ -15,6 +15,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from dml.errors import InputError
+
 __all__ = ["register_lookups"]
 
 LOSSES = Path(__file__).parents[1] / "configs" / "loss"
@@ -34,7 +36,7 @@ def _by_dataset(*arguments: Any, _root_: DictConfig) -> Any:
     *chosen, table = arguments
     name = chosen[0] if chosen else str(_root_.dataset._target_).removeprefix("dml.data.")
     if name not in table and "other" not in table:
-        raise ValueError(
+        raise InputError(
             f"dataset={name} has no value among {', '.join(table)}: give one for it, or for other"
         )
     return table[name] if name in table else table["other"]

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dml.data import decode
+from dml.errors import InputError, WrongTypeError
 from dml.modes import evaluation_mode
 from dml.types import Normalisation, Pooled
 
@@ -39,7 +40,7 @@ class EmbeddingModel(nn.Module):
         images (B, 3, H, W) uint8, RGB -> Pooled with unit ``vectors`` (B, D).
 
     Raises:
-        TypeError: images that are not uint8.
+        WrongTypeError: images that are not uint8.
     """
 
     def __init__(
@@ -73,16 +74,16 @@ class EmbeddingModel(nn.Module):
         Photographs are turned upright by their EXIF data, and transparent pictures laid on white.
 
         Raises:
-            TypeError: a single picture instead of a list.
-            ValueError: a batch size below 1.
+            WrongTypeError: a single picture instead of a list.
+            InputError: a batch size below 1.
             OSError: a file that is missing or no picture; the message names it.
         """
         if isinstance(images, (str, Path, Image.Image)):
-            raise TypeError(
+            raise WrongTypeError(
                 f"embed takes a list of pictures, this is a single {type(images).__name__}: write [picture]"
             )
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+            raise InputError(f"batch_size={batch_size} must be at least 1")
         device = self.projection.weight.device
         vectors = [torch.empty(0, self.projection.out_features)]
         with evaluation_mode(self):
@@ -93,7 +94,7 @@ class EmbeddingModel(nn.Module):
 
     def _normalise(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
-            raise TypeError(
+            raise WrongTypeError(
                 f"images are {images.dtype}; the model normalises by itself and takes uint8, 0..255, RGB, "
                 "as model.preprocess gives them"
             )

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
 from dml.config import ConfigError, TrainConfig
+from dml.errors import OccupiedError
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.run_folder import RunFolder
@@ -94,7 +95,7 @@ def run_sweep(space: SearchSpace, folder: Path, compose: Compose, *, trials: int
     Raises:
         ConfigError: Optuna is missing, trials is below 1, the space does not fit, or the protocol leaves no
             classes to choose by.
-        FileExistsError: another process searches in this folder.
+        OccupiedError: another process searches in this folder.
     """
     optuna = _optuna()
     if trials < 1:
@@ -133,7 +134,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes; a killed one lets go of it."""
     folder.mkdir(parents=True, exist_ok=True)
     if not lock_folder(folder):
-        raise FileExistsError(
+        raise OccupiedError(
             f"another process searches in {folder}: wait for it, stop it, or choose another folder="
         )
     try:

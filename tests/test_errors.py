@@ -1,5 +1,6 @@
 """Errors of the user are classes of our own, and the built-in ones that Python code expects."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_an_error_knows_whether_dml_raised_it() -> None:
     with pytest.raises(ValueError, match="literal") as others:
         int("x")
     assert raised_in_dml(ours.value) and not raised_in_dml(others.value) and not raised_in_dml(ValueError())
+
+
+def test_dml_raises_no_built_in_error_for_what_the_user_can_mend() -> None:
+    built_in = "|".join({kind.__name__ for kind in BUILT_IN.values()})
+    files = sorted((Path(errors.__file__).parent).rglob("*.py"))
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in files
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(rf"\s*(raise ({built_in})\(|class \w+\(({built_in})\))", line)
+    ]
+    assert len(files) > 100 and found == []

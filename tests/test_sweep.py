@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from dml.config import ConfigError, TrainConfig
-from dml.data import Records, Splits
+from dml.data import Records, Splits, loading
 from dml.reporting import sweep_table
+from dml.run_folder import RunFolder
 from dml.sweep import SearchSpace, read_space, run_sweep
 from dml.training import NonFiniteLossError
 from tests.holding import other_process_holds
@@ -58,8 +59,10 @@ def test_the_test_classes_are_never_embedded(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    original = Records.image
-    monkeypatch.setattr(Records, "image", lambda self, i: seen.append(self.num_classes) or original(self, i))
+    original = loading._request
+    monkeypatch.setattr(
+        loading, "_request", lambda data, i: seen.append(data.num_classes) or original(data, i)
+    )
     run_sweep(space(seeds=[0]), tmp_path, compose, trials=1)
     assert set(seen) == {12, 6}
 
@@ -86,8 +89,8 @@ def test_what_a_kill_cut_off_is_tried_again_with_the_same_values_once(
 def test_a_trial_below_the_median_is_pruned(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def validated(cfg: TrainConfig, folder: Path, watcher: Any) -> float:
-        figure = 0.9 if "trial3" not in folder.name else 0.1
+    def validated(cfg: TrainConfig, folder: RunFolder, watcher: Any) -> float:
+        figure = 0.9 if "trial3" not in folder.path.name else 0.1
         watcher.evaluation(3, {"map@r": figure})
         return figure
 
@@ -103,8 +106,8 @@ def test_a_trial_below_the_median_is_pruned(
 def test_a_trial_whose_loss_is_not_finite_fails_and_the_search_goes_on(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def validated(cfg: TrainConfig, folder: Path, watcher: Any) -> float:
-        if "trial0" in folder.name:
+    def validated(cfg: TrainConfig, folder: RunFolder, watcher: Any) -> float:
+        if "trial0" in folder.path.name:
             raise NonFiniteLossError("loss is nan")
         return 0.5
 

@@ -136,7 +136,7 @@ def test_the_configuration_inside_of_a_checkpoint_is_no_way_around(
     folder = write_run("seed", 0)
     record = {**to_plain(compose_smoke()), "backbone": {"name": ["${oc.env:HOME}"]}}
     (folder / "checkpoints").mkdir()
-    torch.save({"model": {}, "record": {"config": record}}, folder / "checkpoints" / "last.pt")
+    torch.save({"model": {}, "step": 0, "record": {"config": record}}, folder / "checkpoints" / "last.pt")
     with pytest.raises(UntrustedError, match=r"last.pt: backbone.name.0=.* is to be looked up"):
         open_run(compose_smoke(f"resume={folder}"), folder.parent / "new")
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dml.backbones.weights import load_exactly, read_tensors
+from dml.errors import MissingFileError
 from dml.types import Normalisation
 
 __all__ = ["BNInception"]
@@ -49,7 +50,7 @@ class BNInception(nn.Module):
 
     weights: file of the published Caffe weights, read if `pretrained`; its classifier is ignored.
     forward: (B, 3, H, W), BGR, normalised -> (B, 1024, H / 32, W / 32), non-negative; 7 × 7 at 224 and 227.
-    Raises FileNotFoundError if the file is not there, ValueError if it does not fit.
+    Raises MissingFileError if the file is not there, ValueError if it does not fit.
     Source: Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
     Covariate Shift", 2015, in the variant of the published weights `bn_inception-52deb4733.pth`.
     """
@@ -112,7 +113,7 @@ class BNInception(nn.Module):
 
     def _load(self, path: Path) -> None:
         if not path.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"the weights of BN-Inception are not at {path.resolve()}. Get bn_inception-52deb4733.pth "
                 "(http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth or a copy; its "
                 f"SHA-256 starts with 52deb4733) and put it into {path.resolve().parent} as {path.name}, or "

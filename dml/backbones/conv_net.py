@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.types import Normalisation
 
 __all__ = ["ConvNet"]
@@ -20,7 +21,7 @@ class ConvNet(nn.Module):
 
     widths: the channels of each block.
 
-    Raises ValueError for fewer than three blocks, or a block without channels.
+    Raises InputError for fewer than three blocks, or a block without channels.
     """
 
     normalisation: ClassVar[Normalisation] = Normalisation(mean=(127.5,) * 3, std=(127.5,) * 3)
@@ -28,7 +29,7 @@ class ConvNet(nn.Module):
     def __init__(self, *, widths: list[int]) -> None:
         super().__init__()
         if len(widths) < HALVINGS or min(widths) < 1:
-            raise ValueError(
+            raise InputError(
                 f"backbone.widths={list(widths)}: give the channels of {HALVINGS} or more blocks, such as [32, 64, 128]"
             )
         self.out_channels = widths[-1]

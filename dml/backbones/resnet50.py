@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.hub import get_dir
 from torchvision.models import ResNet50_Weights, resnet50
 
+from dml.errors import InputError, UnavailableError
 from dml.types import Normalisation
 
 __all__ = ["ResNet50"]
@@ -19,7 +20,7 @@ class ResNet50(nn.Module):
     weights: a name in torchvision's `ResNet50_Weights`, which fixes the normalisation; downloaded if
              `pretrained`.
     forward: (B, 3, H, W), normalised -> (B, 2048, ceil(H / 32), ceil(W / 32)), non-negative.
-    Raises ValueError if there are no such weights, RuntimeError if they cannot be downloaded.
+    Raises InputError if there are no such weights, UnavailableError if they cannot be downloaded.
     Source: He et al., "Deep Residual Learning for Image Recognition", 2015.
     """
 
@@ -29,7 +30,7 @@ class ResNet50(nn.Module):
         super().__init__()
         if weights not in ResNet50_Weights.__members__:
             known = ", ".join(ResNet50_Weights.__members__)
-            raise ValueError(f"backbone.weights={weights!r} is unknown for ResNet-50; choose one of {known}.")
+            raise InputError(f"backbone.weights={weights!r} is unknown for ResNet-50; choose one of {known}.")
         published = ResNet50_Weights[weights]
         network = _download(published) if pretrained else resnet50()
         without_head = list(network.named_children())[:-2]
@@ -46,7 +47,7 @@ def _download(weights: ResNet50_Weights) -> nn.Module:
     try:
         network: nn.Module = resnet50(weights=weights)
     except OSError as error:
-        raise RuntimeError(
+        raise UnavailableError(
             f"could not download {weights.url}. Put that file into {get_dir()}/checkpoints under its own "
             "name, or set backbone.pretrained=false for random weights."
         ) from error

@@ -14,6 +14,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from dml.backbones.weights import load_exactly
+from dml.errors import InputError, MissingFileError, UnavailableError
 from dml.types import Normalisation
 
 __all__ = ["Timm"]
@@ -32,8 +33,8 @@ class Timm(nn.Module):
                 Vision transformers that can resize their position embeddings take any size either way.
     checkpoint: file of weights under timm's names, with or without classifier; None for no file.
     forward:    (B, 3, H, W), normalised -> (B, C, H', W') or (B, N, C) with C = out_channels.
-    Raises ValueError for a name, an option or a file that does not fit, FileNotFoundError if the file is
-    not there, RuntimeError if weights cannot be had.
+    Raises InputError for a name, an option or a file that does not fit, MissingFileError if the file is
+    not there, UnavailableError if weights cannot be had.
     Source: Wightman, "PyTorch Image Models", 2019.
     """
 
@@ -65,7 +66,7 @@ def _create(model: str, *, pretrained: bool, img_size: int | None) -> Any:
     if not timm.is_model(model):
         close = difflib.get_close_matches(model, timm.list_models(), n=5, cutoff=0.5)
         hint = f"; close to it: {', '.join(close)}" if close else ""
-        raise ValueError(f"timm has no model {model!r}{hint}. timm.list_models() lists all.")
+        raise InputError(f"timm has no model {model!r}{hint}. timm.list_models() lists all.")
     sizes: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
     for options in (sizes | {"dynamic_img_size": True}, sizes):
         try:
@@ -76,17 +77,17 @@ def _create(model: str, *, pretrained: bool, img_size: int | None) -> Any:
         except Exception as error:
             if not pretrained:
                 raise
-            raise RuntimeError(
+            raise UnavailableError(
                 f"could not get the pretrained weights of {model!r}: {error}. Without a network, set "
                 "backbone.checkpoint to a file with them, or backbone.pretrained=false for random weights."
             ) from error
-    raise ValueError(f"{model!r} has no fixed input size: leave out backbone.img_size={img_size}.")
+    raise InputError(f"{model!r} has no fixed input size: leave out backbone.img_size={img_size}.")
 
 
 def _load(network: Any, path: Path) -> None:
     """Read the file as timm reads its own: older layouts are converted, positions resized."""
     if not path.is_file():
-        raise FileNotFoundError(f"backbone.checkpoint={path} is not a file: give one with timm's weights.")
+        raise MissingFileError(f"backbone.checkpoint={path} is not a file: give one with timm's weights.")
     tensors = load_state_dict(str(path), weights_only=True)
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
@@ -105,7 +106,7 @@ def _layout(features: object, model: str, channels: int, prefix_tokens: int) -> 
         if features.ndim == 4 and channels in (features.shape[1], features.shape[3]):
             return "BCHW" if features.shape[1] == channels else "BHWC"
     found = f"a tensor {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-    raise ValueError(
+    raise InputError(
         f"timm's {model!r} gives {found}: neither one map nor one set of tokens with {channels} channels. "
         "Choose another model."
     )

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from dml.errors import InputError, MissingFileError
+
 __all__ = [
     "IMAGE",
     "IMAGE_SUFFIXES",
@@ -65,8 +67,8 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
     """The folder at or up to two levels below root that holds one of the annotation files, and which one it is.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: there are several.
+        MissingFileError: there is no such folder.
+        InputError: there are several.
     """
     root = Path(root)
     files: dict[Path, tuple[Path, str]] = {}
@@ -76,13 +78,13 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
     found = dict(reversed(files.values()))  # where a folder has two of them, the first counts
     if not found:
         state = "" if root.is_dir() else " (which is no folder)"
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"dataset={dataset} finds no {' or '.join(anchors)} at {root}{state} or up to two folders below: "
             "give the place by paths.data=DIR, the variable DML_DATA or dataset.root=DIR; "
             f"`python scripts/prepare_data.py dataset={dataset}` says which files to get and unpacks them"
         )
     if len(found) > 1:
-        raise ValueError(
+        raise InputError(
             f"dataset={dataset} is at {root} more than once: {', '.join(map(str, sorted(found)))}; "
             "choose one by dataset.root=DIR"
         )
@@ -97,11 +99,11 @@ def read_lines(path: Path, columns: Mapping[str, str], *, skip: int = 0) -> Iter
         skip: header lines.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line does not have these fields, or its image lies outside of the data set.
+        MissingFileError: there is no such file.
+        InputError: a line does not have these fields, or its image lies outside of the data set.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: it came with the data set; unpack the archive again")
+        raise MissingFileError(f"{path} is missing: it came with the data set; unpack the archive again")
     pattern = re.compile(r"\s+".join(f"({field})" for field in columns.values()), re.IGNORECASE)
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     for number, line in enumerate(lines[skip:], skip + 1):
@@ -109,7 +111,7 @@ def read_lines(path: Path, columns: Mapping[str, str], *, skip: int = 0) -> Iter
             continue
         match = pattern.fullmatch(line.strip())
         if match is None:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {number} is {line!r}; expected {len(columns)} fields: {' '.join(columns)}. It was cut "
                 "off, or has too many fields: restore the file from the archive"
             )
@@ -120,28 +122,28 @@ def read_lines(path: Path, columns: Mapping[str, str], *, skip: int = 0) -> Iter
 
 
 def refuse_outside(file: str, place: str) -> None:
-    """Raise ValueError for an image that does not lie inside the folder of its data set."""
+    """Raise InputError for an image that does not lie inside the folder of its data set."""
     path = PurePosixPath(file.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise ValueError(
+        raise InputError(
             f"{place} names {file!r}, which lies outside of the data set: restore the file from the archive"
         )
 
 
 def refuse_repeated(names: Sequence[str], place: str) -> None:
-    """Raise ValueError for a name that comes more than once."""
+    """Raise InputError for a name that comes more than once."""
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise ValueError(
+        raise InputError(
             f"{place} names {len(repeated)} more than once, {first_few(repeated)}: each image has one line; "
             "remove the others"
         )
 
 
 def check_files(annotations: Annotations) -> None:
-    """Raise FileNotFoundError if images are missing, with their number and the first few."""
+    """Raise MissingFileError if images are missing, with their number and the first few."""
     present = images_below(annotations.folder, _tops(annotations.rows))
     if missing := sorted({row.file for row in annotations.rows} - present):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing):,} of {len(annotations.rows):,} images are missing below {annotations.folder}, "
             f"{first_few(missing)}: the archive was unpacked in part, or files were moved or deleted; unpack it again, "
             "which leaves what is there and adds the rest"
@@ -157,7 +159,7 @@ def check_counts(
         expected: half -> {"classes": ..., "images": ...}, and "query" and "gallery" where there are roles.
 
     Raises:
-        ValueError: a number differs; it says by how much, and names images on the disk that no line mentions.
+        InputError: a number differs; it says by how much, and names images on the disk that no line mentions.
     """
     differences = []
     for half, numbers in expected.items():
@@ -171,7 +173,7 @@ def check_counts(
         named = {row.file for row in annotations.rows}
         left = sorted(images_below(annotations.folder, _tops(annotations.rows)) - named)
         unnamed = f"; no line names {len(left):,} images that are there, {first_few(left)}" if left else ""
-        raise ValueError(
+        raise InputError(
             f"dataset={name} in {annotations.folder}: {'; '.join(differences)}{unnamed}. "
             f"Restore {', '.join(source.name for source in annotations.sources)} from the archive, or, if this is "
             "another version of the data set on purpose, give its numbers by dataset.train and dataset.test"

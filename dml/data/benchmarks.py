@@ -18,6 +18,7 @@ from dml.data.annotations import (
 )
 from dml.data.dataset import Loading, train_test
 from dml.data.records import TrainTest
+from dml.errors import InputError
 
 __all__ = ["INDEX", "Benchmark", "Counts", "write_index"]
 
@@ -59,7 +60,7 @@ class Benchmark:
 
         Raises:
             FileNotFoundError: the data set, an annotation file or images are missing.
-            ValueError: the annotations are damaged, or the numbers are not the published ones.
+            InputError: the annotations are damaged, or the numbers are not the published ones.
         """
         expected = {"train": train, "test": test}
         _check_expected(expected)
@@ -104,7 +105,7 @@ def _check_expected(expected: Counts) -> None:
     for half, numbers in expected.items():
         sound = all(name in COUNTED and type(number) is int for name, number in numbers.items())
         if not sound or not {"classes", "images"} <= set(numbers):
-            raise ValueError(
+            raise InputError(
                 f"dataset.{half}={dict(numbers)}: give whole numbers of classes and images, and where there are "
                 "roles, of query and gallery"
             )

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from dml.data.image_files import ImageFiles
+from dml.errors import FileError
 from dml.locks import locked
 
 __all__ = ["CachedImages", "cached"]
@@ -71,7 +72,7 @@ def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
     A build that was interrupted starts anew; of several processes one builds and the others wait for it.
 
     Raises:
-        OSError: a picture cannot be read, or the cache cannot be written.
+        FileError: a picture cannot be read, or the cache cannot be written.
     """
     path = Path(folder) / name
     try:
@@ -83,7 +84,7 @@ def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
                 if not _is_whole(path, key):  # another process may have built it while this one waited
                     _build(images, path, key, ".partial" if alone else f".{os.getpid()}.partial")
     except OSError as error:
-        raise OSError(
+        raise FileError(
             f"the cache {path} could not be built: {error}; mend that, or choose dataset.cache_folder=DIR, "
             "or do without by dataset.cache=false"
         ) from error

@@ -22,6 +22,7 @@ from scipy.io.matlab import MatReadError
 
 from dml.data.annotations import Annotations, Row, refuse_outside
 from dml.data.benchmarks import Benchmark
+from dml.errors import InputError, MissingFileError
 
 __all__ = ["cars"]
 
@@ -47,7 +48,7 @@ def _labelled_test(folder: Path) -> Path:
     for path in places:
         if path.is_file():
             return path
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{places[0]} is missing: cars_test_annos.mat of the devkit has no classes, the file {WITH_LABELS} has them, "
         f"and is published apart from it; put it into {folder}"
     )
@@ -60,7 +61,7 @@ def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
         table = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)["annotations"])
         files, numbers = table[field], table["class"]
     except (KeyError, ValueError, IndexError, TypeError, NotImplementedError, OSError, MatReadError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} has no table `annotations` with the columns {field} and class ({error}): it is damaged or another "
             "file; restore it from the archive"
         ) from error
@@ -78,7 +79,7 @@ def _refuse_bomb(path: Path) -> None:
         part, place = content[place + 8 : place + 8 + size], place + 8 + size
         with suppress(zlib.error):  # what is damaged is said when it is read
             if kind == COMPRESSED and len(zlib.decompressobj().decompress(part, LARGEST)) == LARGEST:
-                raise ValueError(
+                raise InputError(
                     f"{path} has {len(content):,} bytes and unpacks to more than {LARGEST:,}, as no annotations do: "
                     "fetch it from another place"
                 )

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity
 
+from dml.errors import InputError, MissingFileError
+
 __all__ = ["Cifar100", "read_cifar100"]
 
 
@@ -35,12 +37,12 @@ def read_cifar100(root: str | Path) -> Cifar100:
     """Read both files into memory, after their checksums were compared with the published ones.
 
     Raises:
-        FileNotFoundError: the files are not there, or are not the official ones.
+        MissingFileError: the files are not there, or are not the official ones.
     """
     folder = Path(root) / CIFAR100.base_folder
     listed = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
     if not all(check_integrity(str(folder / name), md5) for name, md5 in listed):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root} does not hold the files of CIFAR-100 (cifar-100-python/train, test and meta), or they are "
             f"damaged: fetch them by torchvision.datasets.CIFAR100({str(root)!r}, download=True); "
             "dataset=collage_cifar100 looks for them in data/cifar100"
@@ -76,13 +78,13 @@ def _load(path: Path) -> dict[str, Any]:
     """Plain values and arrays from a file of the official format, which is a pickle.
 
     Raises:
-        ValueError: it holds anything else; nothing of it was called.
+        InputError: it holds anything else; nothing of it was called.
     """
     try:
         with path.open("rb") as file:
             content: dict[str, Any] = _Plain(file, encoding="latin1").load()
     except (pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} names {error}, which no file of CIFAR-100 does, and was not read on: it was tampered with; fetch "
             "it from another place"
         ) from error

@@ -15,6 +15,7 @@ from dml.data.cifar100 import read_cifar100
 from dml.data.emoji import hashed_half, read_emoji
 from dml.data.records import Records, TrainTest
 from dml.data.transforms import random_area_crop
+from dml.errors import InputError
 from dml.randomness import numpy_generator
 
 __all__ = ["CollageImages", "Tiles", "collage_dataset"]
@@ -56,7 +57,7 @@ class CollageImages:
         seed: of the pictures that are always the same.
 
     Raises:
-        ValueError: a number out of range.
+        InputError: a number out of range.
     """
 
     def __init__(
@@ -158,11 +159,11 @@ def collage_dataset(
 
     Raises:
         FileNotFoundError: the base is not there.
-        ValueError: another base, a group that it does not have or that is on both sides, or a number out of range.
+        InputError: another base, a group that it does not have or that is on both sides, or a number out of range.
     Source: Gürbüz, Şener, Alatan, ICCV 2023, the controlled study.
     """
     if base not in BASES:
-        raise ValueError(f"dataset.base={base}; accepted: {', '.join(BASES)}")
+        raise InputError(f"dataset.base={base}; accepted: {', '.join(BASES)}")
     read = _emoji_tiles if base == "emoji" else _cifar100_tiles
     halves = read(root, target_groups, background_groups)
     options = {"grid": grid, "targets_per_image": targets_per_image, "size": size, "crop": crop}
@@ -246,29 +247,29 @@ def _tile(
 
 def _check(grid: int, targets_per_image: int, size: int, crop: float) -> None:
     if grid < 1:
-        raise ValueError(f"dataset.grid={grid}: give 1 or more; 1 shows the target alone, published with 2")
+        raise InputError(f"dataset.grid={grid}: give 1 or more; 1 shows the target alone, published with 2")
     if not 1 <= targets_per_image <= grid**2:
-        raise ValueError(
+        raise InputError(
             f"dataset.targets_per_image={targets_per_image}: a grid of {grid} × {grid} has room for 1 to {grid**2}"
         )
     if size < 1 or size % grid:
-        raise ValueError(
+        raise InputError(
             f"dataset.size={size}: a collage of {grid} × {grid} tiles needs a multiple of {grid}: give another "
             "transform.size; tiles are published with 32 pixels"
         )
     if not 0 < crop <= 1:
-        raise ValueError(f"dataset.crop={crop}: the share of a tile that is shown lies in (0, 1]")
+        raise InputError(f"dataset.crop={crop}: the share of a tile that is shown lies in (0, 1]")
 
 
 def _check_groups(targets: list[str], backgrounds: list[str], known: set[str]) -> None:
     for key, groups in (("target_groups", targets), ("background_groups", backgrounds)):
         if not groups:
-            raise ValueError(f"dataset.{key} is empty; accepted: {', '.join(sorted(known))}")
+            raise InputError(f"dataset.{key} is empty; accepted: {', '.join(sorted(known))}")
         if unknown := [name for name in groups if name not in known]:
-            raise ValueError(
+            raise InputError(
                 f"dataset.{key} has {unknown[0]!r}, which is no group; accepted: {', '.join(sorted(known))}"
             )
     if both := sorted(set(targets) & set(backgrounds)):
-        raise ValueError(
+        raise InputError(
             f"{both[0]!r} is in dataset.target_groups and in dataset.background_groups: leave it in one"
         )

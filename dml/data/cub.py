@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dml.data.annotations import IMAGE, NUMBER, Annotations, Row, first_few, read_lines, refuse_repeated
 from dml.data.benchmarks import Benchmark
+from dml.errors import InputError
 
 __all__ = ["cub"]
 
@@ -26,7 +27,7 @@ def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
     refuse_repeated([image for image, _ in files], f"the first column of {images}")
     class_of = {image: int(number) for image, number in pairs}
     if unlabelled := [file for image, file in files if image not in class_of]:
-        raise ValueError(
+        raise InputError(
             f"{labels} has no class for {len(unlabelled)} images of images.txt, {first_few(unlabelled)}: it was cut "
             "off; restore it from the archive"
         )

@@ -12,6 +12,7 @@ from dml.data.annotations import Annotations, Row, first_few
 from dml.data.cache import cached
 from dml.data.image_files import ImageFiles
 from dml.data.records import ImageStore, Records, TrainTest
+from dml.errors import InputError
 
 __all__ = ["Loading", "train_test"]
 
@@ -38,7 +39,7 @@ def train_test(name: str, annotations: Annotations, loading: Loading) -> TrainTe
     """The images as records, classes in the order of their sorted names.
 
     Raises:
-        ValueError: a class has images in both halves, or one of the halves is empty.
+        InputError: a class has images in both halves, or one of the halves is empty.
     """
     rows = annotations.rows
     halves = _classes_by_half(rows)
@@ -64,13 +65,13 @@ def train_test(name: str, annotations: Annotations, loading: Loading) -> TrainTe
 def _classes_by_half(rows: Sequence[Row]) -> dict[str, set[str]]:
     halves = {half: {row.label for row in rows if row.split == half} for half in ("train", "test")}
     if both := sorted(halves["train"] & halves["test"]):
-        raise ValueError(
+        raise InputError(
             f"{len(both)} classes have images in train and in test, {first_few(both)}: what is learned is measured on "
             "classes never seen, so give all images of a class to one of the two, or leave the split out"
         )
     if not (halves["train"] and halves["test"]):
         side = "train" if halves["train"] else "test"
-        raise ValueError(
+        raise InputError(
             f"all {len(halves[side])} classes are in {side}: give some to the other half. Without a split of your own "
             "the hash of its name decides for each class, and of a few all may fall on one side: add classes, or say "
             "which of them train and which test"

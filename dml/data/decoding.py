@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dml.errors import FileError, InputError
+
 __all__ = ["decode", "largest_picture", "read_picture", "resample", "resize_short_side"]
 
 EXIF_WITHIN = 2**17  # bytes; it stands before the picture, in a segment of at most 2^16
@@ -32,8 +34,8 @@ def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
     on white.
 
     Raises:
-        OSError: a file that is missing, cut off, too large or no picture; the message names it.
-        ValueError: more pixels than `largest_picture`, or values that have no place in 0..255.
+        FileError: a file that is missing, cut off, too large or no picture; the message names it.
+        InputError: more pixels than `largest_picture`, or values that have no place in 0..255.
     """
     return _convert(picture) if isinstance(picture, Image.Image) else read_picture(picture)
 
@@ -48,9 +50,9 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
             with Image.open(path, formats=_formats()) as opened:
                 pixels = _convert(opened)
     except BOMBS as error:
-        raise OSError(f"{path} is refused as a picture: {error} {_how_to_raise()}") from error
+        raise FileError(f"{path} is refused as a picture: {error} {_how_to_raise()}") from error
     except UNREADABLE as error:
-        raise OSError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
+        raise FileError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
     return pixels
 
 
@@ -60,17 +62,17 @@ def largest_picture() -> int:
     A few kilobytes can unpack to gigabytes, so a limit is what keeps a stranger's file from filling the memory.
 
     Raises:
-        ValueError: the variable is no whole number above 0.
+        InputError: the variable is no whole number above 0.
     """
     said = os.environ.get(VARIABLE, str(MOST_PIXELS))
     if not said.isdecimal() or not int(said):
-        raise ValueError(f"{VARIABLE}={said} is no number of pixels: give a whole number above 0")
+        raise InputError(f"{VARIABLE}={said} is no number of pixels: give a whole number above 0")
     return int(said)
 
 
 def _check_size(height: int, width: int, what: str) -> None:
     if height * width > largest_picture():
-        raise ValueError(
+        raise InputError(
             f"{what} {width:,} × {height:,} pixels, and more than {largest_picture():,} are refused. {_how_to_raise()}"
         )
 
@@ -147,7 +149,7 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Grey values of 16 bits scaled, not cut off as convert() would."""
     low, high = values.min(), values.max()
     if values.dtype.kind == "f" or low < 0 or high > 65535:
-        raise ValueError(
+        raise InputError(
             f"its pixels are {values.dtype} from {low} to {high}; accepted: 8 bits, or 16 bits from 0 to 65535: "
             "save it in one of these"
         )

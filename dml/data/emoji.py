@@ -21,6 +21,7 @@ from PIL import Image
 
 from dml.data.records import Records, TrainTest
 from dml.data.sharing import SharedImages
+from dml.errors import InputError, MissingFileError
 
 __all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset", "hashed_half", "read_emoji"]
 
@@ -73,13 +74,13 @@ def emoji_dataset(root: str | Path) -> TrainTest:
 def read_emoji(root: str | Path) -> EmojiImages:
     """Decode the whole data set into memory; no file is opened afterwards.
 
-    Raises FileNotFoundError where the archive or the table is missing, ValueError where the table has other
+    Raises MissingFileError where the archive or the table is missing, ValueError where the table has other
     columns, names a file twice, or names one that the archive lacks.
     """
     root = Path(root)
     for name in (ARCHIVE, TABLE):
         if not (root / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{root / name} is missing: it is part of the repository (`git checkout data/emoji`); "
                 f"`python scripts/build_emoji.py output={root}` builds it anew"
             )
@@ -101,12 +102,12 @@ def _read_table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} has the columns {reader.fieldnames}; expected {list(COLUMNS)}")
+            raise InputError(f"{path} has the columns {reader.fieldnames}; expected {list(COLUMNS)}")
         rows = list(reader)
     seen: set[str] = set()
     for row in rows:
         if row["file"] in seen:
-            raise ValueError(f"{path} names {row['file']} twice; each image has one row")
+            raise InputError(f"{path} names {row['file']} twice; each image has one row")
         seen.add(row["file"])
     return rows
 
@@ -117,7 +118,7 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
     def decode(i: int, content: bytes) -> None:
         with Image.open(io.BytesIO(content), formats=["WEBP", "PNG"]) as image:
             if image.size != (SIZE, SIZE):
-                raise ValueError(
+                raise InputError(
                     f"{path} has {files[i]} of {image.size} pixels; each image has {SIZE} × {SIZE}"
                 )
             images[i] = np.asarray(image.convert("RGB"))
@@ -126,15 +127,15 @@ def _decode(path: Path, files: Sequence[str]) -> npt.NDArray[np.uint8]:
         members = set(archive.namelist())
         for file in files:
             if file not in members:
-                raise ValueError(
+                raise InputError(
                     f"{path} has no {file}, which {TABLE} names; build both anew or check them out"
                 )
         if large := [member.filename for member in archive.infolist() if member.file_size > LARGEST]:
-            raise ValueError(
+            raise InputError(
                 f"{path} has {large[0]}, which unpacks to more than {LARGEST:,} bytes: check it out anew"
             )
         if unnamed := sorted(members - set(files)):
-            raise ValueError(
+            raise InputError(
                 f"{path} has {len(unnamed)} images that {TABLE} does not name, the first is {unnamed[0]}: the table "
                 "may have been cut; build both anew or check them out"
             )

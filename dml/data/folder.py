@@ -15,6 +15,7 @@ from dml.data.annotations import Annotations, Row, first_few, images_below
 from dml.data.dataset import Loading, train_test
 from dml.data.emoji import hashed_half
 from dml.data.records import TrainTest
+from dml.errors import InputError, MissingFileError
 
 __all__ = ["folder", "warn_of_single_images"]
 
@@ -25,23 +26,23 @@ def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str)
     Without folders train and test, and no others, the hash of its name puts a class into one of the halves.
 
     Raises:
-        FileNotFoundError: root is no folder.
-        ValueError: there are no pictures, some lie outside of every class, or a class is in both halves.
+        MissingFileError: root is no folder.
+        InputError: there are no pictures, some lie outside of every class, or a class is in both halves.
     """
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
     if not Path(root).is_dir():
-        raise FileNotFoundError(f"dataset.root={root} is no folder: give one that holds a folder per class")
+        raise MissingFileError(f"dataset.root={root} is no folder: give one that holds a folder per class")
     files = sorted(images_below(Path(root)))
     has_split = {file.split("/")[0] for file in files} == {"train", "test"}
     if loose := [file for file in files if file.count("/") < 1 + has_split]:
-        raise ValueError(
+        raise InputError(
             f"{len(loose)} images of {root} lie outside of every class folder, {first_few(loose)}: move each into a "
             "folder named after its class"
         )
     _check_names(root, files)
     rows = [_row(file, has_split) for file in files]
     if not rows:
-        raise ValueError(
+        raise InputError(
             f"dataset.root={root} holds no pictures: it needs a folder per class with pictures in it"
         )
     warn_of_single_images(rows)
@@ -51,7 +52,7 @@ def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str)
 def _check_names(root: str, files: Sequence[str]) -> None:
     """Refuse names that are not in UTF-8: they could be neither hashed nor written into the files of a run."""
     if wrong := [file for file in files if not _is_text(file)]:
-        raise ValueError(
+        raise InputError(
             f"the names of {len(wrong)} images of {root} cannot be read as UTF-8, {first_few(wrong)}: if they look "
             "right elsewhere, set PYTHONUTF8=1; else rename them, as convmv does"
         )

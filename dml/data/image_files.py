@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dml.data.decoding import read_picture, resize_short_side
 from dml.data.sharing import pack_names, unpack_names
+from dml.errors import FileError, InputError
 
 __all__ = ["ImageFiles"]
 
@@ -32,7 +33,7 @@ class ImageFiles:
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 1:
-            raise ValueError(
+            raise InputError(
                 f"transform.short_side={self.short_side} must be a positive number of pixels; "
                 "null leaves the pictures at their size"
             )
@@ -42,7 +43,7 @@ class ImageFiles:
         try:
             return resize_short_side(read_picture(path), self.short_side)
         except ValueError as error:
-            raise OSError(f"{path}: {error}") from error
+            raise FileError(f"{path}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.files)

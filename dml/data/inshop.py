@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dml.data.annotations import IMAGE, WORD, Annotations, Row, read_lines
 from dml.data.benchmarks import Benchmark
+from dml.errors import InputError
 
 __all__ = ["inshop"]
 
@@ -36,7 +37,7 @@ def _check_announced(path: Path, count: int) -> None:
     """The first line says how many there are, so a list that was cut off shows."""
     announced = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n", 1)[0].strip()
     if announced != str(count):
-        raise ValueError(
+        raise InputError(
             f"{path} announces {announced!r} images in its first line and has {count}: it was cut off, or is another "
             "list; restore it from the archive"
         )

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from dml.data.records import ImageStore, Records, draw_image
 from dml.data.samplers import Sampler
 from dml.distributed import share
+from dml.errors import FileError
 from dml.randomness import numpy_generator
 from dml.signals import obey_main_process_alone, signals_held_back
 from dml.types import Batch
@@ -123,7 +124,7 @@ def _in_one_sentence(loader: DataLoader[Batch]) -> Iterator[Batch]:
             batches = iter(loader)
         yield from batches
     except OSError as error:
-        raise OSError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from error
+        raise FileError(str(error).strip().splitlines()[-1].removeprefix("dml.errors.FileError: ")) from error
 
 
 def _loader(dataset: Dataset[Any], num_workers: int, **batching: Any) -> DataLoader[Batch]:

@@ -23,6 +23,7 @@ from dml.data.cub import cub
 from dml.data.decoding import read_picture
 from dml.data.inshop import inshop
 from dml.data.sop import sop
+from dml.errors import FileError, InputError, MissingFileError
 
 __all__ = ["SOURCES", "Archive", "Source", "check_md5", "look_through", "prepare", "unpack"]
 
@@ -89,9 +90,9 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
         The index.
 
     Raises:
-        FileNotFoundError: files are missing; the message says which and where to get them.
-        ValueError: an archive or the annotations are not as published.
-        OSError: pictures cannot be read; the message names the first.
+        MissingFileError: files are missing; the message says which and where to get them.
+        InputError: an archive or the annotations are not as published.
+        FileError: pictures cannot be read; the message names the first.
     """
     name = source.benchmark.name
     if archive is not None:
@@ -101,7 +102,7 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
         folder, anchor = find_folder(data, name, source.benchmark.anchors)
         annotations = source.benchmark.verify(folder, anchor, expected)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\n{_instructions(source, data)}") from error
+        raise MissingFileError(f"{error}\n{_instructions(source, data)}") from error
     report(f"{len(annotations.rows):,} images in {folder}, as published; opening each of them")
     for sentence in look_through(annotations):
         report(sentence)
@@ -120,11 +121,11 @@ def check_md5(path: Path, published: tuple[Archive, ...]) -> str:
     """What the checksum of a file says; an archive under another name than the published one may be a copy.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it has the name of a published archive and another checksum.
+        MissingFileError: there is no such file.
+        InputError: it has the name of a published archive and another checksum.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"archive={path} is no file: give the archive that you fetched")
+        raise MissingFileError(f"archive={path} is no file: give the archive that you fetched")
     by_name = {archive.name: archive.md5 for archive in published}
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
@@ -134,7 +135,7 @@ def check_md5(path: Path, published: tuple[Archive, ...]) -> str:
     if md5 in by_name.values():
         return f"{path}: md5 {md5}, as published"
     if by_name.get(path.name):
-        raise ValueError(
+        raise InputError(
             f"{path} has md5 {md5}, published is {by_name[path.name]}: it was not fetched whole, or is another "
             "version; fetch it again, or, if you know it to be a good copy, give it another name"
         )
@@ -147,9 +148,9 @@ def unpack(archive: Path, target: Path) -> int:
     Every file appears under its name when it is whole, so what an interrupted run left is completed.
 
     Raises:
-        ValueError: a member lies outside of the target, or is a link or a device, of which nothing is written, or
+        InputError: a member lies outside of the target, or is a link or a device, of which nothing is written, or
             the members are far larger than the archive.
-        OSError: the archive is damaged or locked by a password.
+        FileError: the archive is damaged or locked by a password.
     """
     try:
         for is_one, members in ((tarfile.is_tarfile, _tar_members), (zipfile.is_zipfile, _zip_members)):
@@ -157,14 +158,14 @@ def unpack(archive: Path, target: Path) -> int:
                 found = _bounded(members(archive), archive, target)
                 return sum(_place(_inside(target, name), size, content) for name, size, content in found)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
-        raise OSError(
+        raise FileError(
             f"{archive} cannot be unpacked: {error}; fetch it again, or unpack it by hand into {target}"
         ) from error
     if archive.suffix in (".mat", ".txt"):
         place = target / ("Eval" if archive.name == "list_eval_partition.txt" else "") / archive.name
         with archive.open("rb") as content:
             return _place(place, archive.stat().st_size, content)
-    raise OSError(
+    raise FileError(
         f"{archive} is neither a tar nor a zip archive: it was perhaps not fetched whole; fetch it again"
     )
 
@@ -172,7 +173,7 @@ def unpack(archive: Path, target: Path) -> int:
 def _inside(target: Path, name: str) -> Path:
     path = target / name
     if not path.resolve().is_relative_to(target.resolve()):
-        raise ValueError(f"{path} leads out of {target} by a link that lies there: remove the link")
+        raise InputError(f"{path} leads out of {target} by a link that lies there: remove the link")
     return path
 
 
@@ -182,7 +183,7 @@ def _bounded(members: Iterator[Member], archive: Path, target: Path) -> Iterator
     for name, size, content in members:
         total += max(size, BLOCK)
         if total > room:
-            raise ValueError(
+            raise InputError(
                 f"{archive} has {archive.stat().st_size:,} bytes and unpacks to more than {room:,}, as no archive of "
                 f"pictures does, so {name!r} and what follows was not unpacked: fetch it from another place, or, if "
                 f"you trust it, unpack it by hand into {target}"
@@ -195,7 +196,7 @@ def _tar_members(archive: Path) -> Iterator[Member]:
         for member in tar:
             refuse_outside(member.name, str(archive))
             if not member.isfile() and not member.isdir():
-                raise ValueError(_no_links(archive, member.name))
+                raise InputError(_no_links(archive, member.name))
             content = tar.extractfile(member)
             if content is not None:
                 yield member.name, member.size, content
@@ -206,7 +207,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
         for member in file.infolist():
             refuse_outside(member.filename, str(archive))
             if stat.S_ISLNK(member.external_attr >> 16):
-                raise ValueError(_no_links(archive, member.filename))
+                raise InputError(_no_links(archive, member.filename))
             if not member.is_dir():
                 with file.open(member) as content:
                     yield member.filename, member.file_size, content
@@ -235,13 +236,13 @@ def look_through(annotations: Annotations) -> list[str]:
     """Decode every image once: sentences on what is converted when it is read, and on files with equal content.
 
     Raises:
-        OSError: pictures cannot be read; the message names the first, each with its cause.
+        FileError: pictures cannot be read; the message names the first, each with its cause.
     """
     files = [row.file for row in annotations.rows]
     with ThreadPoolExecutor() as pool:
         looks = list(pool.map(lambda file: _look(annotations.folder / file), files))
     if broken := [look for look in looks if isinstance(look, OSError)]:
-        raise OSError(
+        raise FileError(
             f"{len(broken):,} of {len(files):,} images cannot be read: {'; '.join(map(str, broken[:3]))}. "
             "Delete them and unpack the archive again, which leaves the others"
         )

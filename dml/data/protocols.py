@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from dml.data.records import Splits, TrainTest
+from dml.errors import InputError
 
 __all__ = ["conventional", "holdout", "mlrc"]
 
@@ -18,10 +19,10 @@ def holdout(data: TrainTest, *, fraction: float) -> Splits:
     the seed nor on the order of files.
 
     Raises:
-        ValueError: the fraction is not inside (0, 1), or leaves one of the sets without two classes.
+        InputError: the fraction is not inside (0, 1), or leaves one of the sets without two classes.
     """
     if not 0 < fraction < 1:
-        raise ValueError(
+        raise InputError(
             f"protocol.fraction={fraction} must lie inside (0, 1): the share of train classes held out"
         )
     names = sorted(data.train.class_names, key=_hash)
@@ -35,15 +36,15 @@ def mlrc(data: TrainTest, *, folds: int, fold: int) -> Splits:
     The blocks end at linspace(0, classes, folds + 1), cut to integers.
 
     Raises:
-        ValueError: a fold that does not exist, fewer than two folds, or sets without two classes each.
+        InputError: a fold that does not exist, fewer than two folds, or sets without two classes each.
     Source: Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020.
     """
     if folds < 2:
-        raise ValueError(
+        raise InputError(
             f"protocol.folds={folds}: give at least 2, so that classes are left to train on; published with 4"
         )
     if not 0 <= fold < folds:
-        raise ValueError(
+        raise InputError(
             f"protocol.fold={fold} does not exist: {folds} folds are numbered 0 to {folds - 1}; "
             "give one of them, or change protocol.folds"
         )
@@ -65,11 +66,11 @@ def conventional(data: TrainTest, *, report_best_on_test: bool) -> Splits:
             written as ``best_on_test`` and decides nothing.
 
     Raises:
-        ValueError: the training or the test set has fewer than two classes.
+        InputError: the training or the test set has fewer than two classes.
     """
     for role, records in (("training", data.train), ("test", data.test)):
         if records.num_classes < 2:
-            raise ValueError(
+            raise InputError(
                 f"the {role} set has {records.num_classes} classes, it needs at least 2: "
                 "give a data set with more classes"
             )
@@ -80,7 +81,7 @@ def _splits(data: TrainTest, held_out: tuple[str, ...] | list[str], rule: str, r
     names = set(data.train.class_names) - set(held_out)
     for role, chosen in (("validation", held_out), ("training", names), ("test", data.test.class_names)):
         if len(chosen) < 2:
-            raise ValueError(
+            raise InputError(
                 f"the {role} set would have {len(chosen)} classes, it needs at least 2: "
                 f"{data.train.num_classes} train classes {rule}, {data.test.num_classes} test classes; "
                 f"{remedy} or give a data set with more classes"

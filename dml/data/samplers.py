@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dml.errors import InputError
 from dml.randomness import numpy_generator
 
 __all__ = ["ClassBalancedSampler", "Sampler", "UniformSampler"]
@@ -30,7 +31,7 @@ class ClassBalancedSampler:
         seed: the seed of the run.
 
     Raises:
-        ValueError: a number below 1, or more classes per batch than there are.
+        InputError: a number below 1, or more classes per batch than there are.
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class ClassBalancedSampler:
     ) -> None:
         num_classes = int(labels.max()) + 1 if len(labels) else 0
         if images_per_class < 1:
-            raise ValueError(f"sampler.images_per_class={images_per_class}: give at least 1")
+            raise InputError(f"sampler.images_per_class={images_per_class}: give at least 1")
         if not 1 <= classes_per_batch <= num_classes:
-            raise ValueError(
+            raise InputError(
                 f"sampler.classes_per_batch={classes_per_batch}, but the training set has {num_classes} classes: "
                 f"give a number between 1 and {num_classes}"
             )
@@ -68,12 +69,12 @@ class UniformSampler:
     """Images in a new random order at every pass, whatever their class.
 
     Raises:
-        ValueError: the batch is empty or larger than the training set.
+        InputError: the batch is empty or larger than the training set.
     """
 
     def __init__(self, labels: NDArray[np.int64], *, batch_size: int, seed: int) -> None:
         if not 1 <= batch_size <= len(labels):
-            raise ValueError(
+            raise InputError(
                 f"sampler.batch_size={batch_size}, but the training set has {len(labels)} images: "
                 f"give a number between 1 and {len(labels)}"
             )

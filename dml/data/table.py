@@ -11,6 +11,7 @@ from dml.data.dataset import Loading, train_test
 from dml.data.emoji import hashed_half
 from dml.data.folder import warn_of_single_images
 from dml.data.records import TrainTest
+from dml.errors import InputError, MissingFileError
 
 __all__ = ["table"]
 
@@ -28,15 +29,15 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
     Other columns are left alone.
 
     Raises:
-        FileNotFoundError: the table or images are missing.
-        ValueError: a column or a field is missing or not one of those accepted, or a path comes twice.
+        MissingFileError: the table or images are missing.
+        InputError: a column or a field is missing or not one of those accepted, or a path comes twice.
     """
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
     source = Path(path)
     rows = _read(source)
     refuse_repeated([os.path.normpath(row.file) for row in rows], path)
     if missing := [row.file for row in rows if not (source.parent / row.file).is_file()]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: {len(missing):,} of {len(rows):,} images are not there, {first_few(missing)}; a path is absolute "
             f"or relative to {source.parent.resolve()}"
         )
@@ -47,7 +48,7 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
 
 def _read(path: Path) -> list[Row]:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"dataset.path={path} is no file: give a CSV table with the columns path and label"
         )
     try:
@@ -55,34 +56,34 @@ def _read(path: Path) -> list[Row]:
             reader = csv.DictReader(file, strict=True)
             columns = list(reader.fieldnames or ())
             if lacking := [name for name in ("path", "label") if name not in columns]:
-                raise ValueError(
+                raise InputError(
                     f"{path} has no column {lacking[0]}; its first line names {', '.join(columns) or 'nothing'}. It "
                     "needs path and label, separated by commas, and may have split and role"
                 )
             rows = [_row(f"{path}, line {reader.line_num}", line) for line in reader]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is no table of comma-separated values in UTF-8: {error}; save it as one"
         ) from error
     if not rows:
-        raise ValueError(f"{path} lists no images: below the names of the columns comes one line per image")
+        raise InputError(f"{path} lists no images: below the names of the columns comes one line per image")
     return rows
 
 
 def _row(place: str, line: dict[str | None, str | None]) -> Row:
     if None in line or None in line.values():
-        raise ValueError(
+        raise InputError(
             f"{place} has {'more' if None in line else 'fewer'} fields than there are columns: put a field that holds "
             "a comma into double quotes, and leave an empty field between its commas"
         )
     for column in ("path", "label"):
         if not (line[column] or "").strip():
-            raise ValueError(f"{place} has an empty {column}: fill it in or remove the line")
+            raise InputError(f"{place} has an empty {column}: fill it in or remove the line")
     fields = {column: (line.get(column) or "").strip() for column in ("path", "label", "split", "role")}
     for column, accepted in ACCEPTED.items():
         needed = column == "split" and "split" in line
         if fields[column] not in accepted and (needed or fields[column]):
-            raise ValueError(f"{place} has {column} {fields[column]!r}; accepted: {', '.join(accepted)}")
+            raise InputError(f"{place} has {column} {fields[column]!r}; accepted: {', '.join(accepted)}")
     return Row(
         fields["path"], fields["label"], fields["split"] or hashed_half(fields["label"]), fields["role"]
     )
@@ -93,12 +94,12 @@ def _check_roles(path: str, rows: list[Row]) -> None:
     test = [row for row in rows if row.split == "test"]
     without = [row.file for row in test if not row.role]
     if without and len(without) < len(test):
-        raise ValueError(
+        raise InputError(
             f"{path}: {len(without)} test images have no role, {first_few(without)}, but others have: make each of "
             "them query or gallery, or empty the column"
         )
     if test and not without and len({row.role for row in test}) < 2:
-        raise ValueError(
+        raise InputError(
             f"{path}: every test image is a {test[0].role}: give query to some and gallery to others, or empty the "
             "column to let each image search all others"
         )

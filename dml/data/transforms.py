@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dml.errors import InputError
+
 __all__ = [
     "CropBox",
     "EvaluationTransform",
@@ -107,18 +109,18 @@ def check_random_crop(size: int, scale: tuple[float, float], ratio: tuple[float,
     _check_size(size)
     for name, (low, high) in (("scale", scale), ("ratio", ratio)):
         if not 0 < low <= high:
-            raise ValueError(f"transform.train.{name}={[low, high]}: give two numbers with 0 < low <= high")
+            raise InputError(f"transform.train.{name}={[low, high]}: give two numbers with 0 < low <= high")
     if scale[1] > 1:
-        raise ValueError(f"transform.train.scale={list(scale)}: a crop keeps at most 1, the whole image")
+        raise InputError(f"transform.train.scale={list(scale)}: a crop keeps at most 1, the whole image")
     if not 0 <= flip <= 1:
-        raise ValueError(f"transform.train.flip={flip}: a probability lies in [0, 1]")
+        raise InputError(f"transform.train.flip={flip}: a probability lies in [0, 1]")
 
 
 def check_centre_crop(size: int, resize: int) -> None:
     """Refuse a centre square that is larger than the image, with a ValueError."""
     _check_size(size)
     if resize < size:
-        raise ValueError(
+        raise InputError(
             f"transform.evaluation.resize={resize} is smaller than transform.size={size}: "
             "the centre square would not fit; make resize at least as large as size"
         )
@@ -126,4 +128,4 @@ def check_centre_crop(size: int, resize: int) -> None:
 
 def _check_size(size: int) -> None:
     if size < 1:
-        raise ValueError(f"transform.size={size} must be a positive number of pixels")
+        raise InputError(f"transform.size={size} must be a positive number of pixels")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
+
 __all__ = ["greedy_k_center", "k_means"]
 
 
@@ -12,7 +14,7 @@ def k_means(points: Tensor, count: int, *, iterations: int, generator: torch.Gen
     """Centres of a k-means++ seeding followed by Lloyd's rounds; the same generator state gives the same centres.
 
     points: (n, D). Returns (count, D), fewer rows if there are fewer distinct points.
-    Raises ValueError on points that are not finite.
+    Raises InputError on points that are not finite.
     Source: Arthur and Vassilvitskii 2007; Lloyd 1982.
     """
     _check_finite(points)
@@ -26,7 +28,7 @@ def greedy_k_center(points: Tensor, count: int) -> Tensor:
     """Those points that lie farthest from all before them, one after the other; the first ``count`` count as before.
 
     points: (n, D). Returns (count, D), fewer rows once every point coincides with one before.
-    Raises ValueError on points that are not finite.
+    Raises InputError on points that are not finite.
     Source: Gonzalez 1985; with the first rows as the covered set in Gürbüz, Şener, Alatan, ICCV 2023.
     """
     _check_finite(points)
@@ -42,7 +44,7 @@ def greedy_k_center(points: Tensor, count: int) -> Tensor:
 
 def _check_finite(points: Tensor) -> None:
     if not points.isfinite().all():
-        raise ValueError(
+        raise InputError(
             "features hold values that are not finite; prototypes need finite local features. Check the "
             "input normalisation and the backbone weights."
         )

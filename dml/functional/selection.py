@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from dml.errors import InputError
+
 __all__ = ["share_on_tiles"]
 
 
@@ -23,11 +25,11 @@ def share_on_tiles(weights: Tensor, tiles: Tensor) -> Tensor:
         (B,) from 0 to 1, in the type of the weights.
 
     Raises:
-        ValueError: the locations are no square map.
+        InputError: the locations are no square map.
     """
     side = math.isqrt(weights.shape[1])
     if side * side != weights.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"weights of {weights.shape[1]} locations: the share on tiles is defined for a square map"
         )
     overlap = _overlap(side, tiles.shape[1]).to(weights)  # (s, g)

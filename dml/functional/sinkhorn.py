@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
 
 __all__ = ["balanced_transport"]
@@ -25,17 +26,17 @@ def balanced_transport(cost: Tensor, *, sharpness: float, iterations: int) -> Te
 
     cost: (B, N, M); sharpness: γ > 0, the inverse of the entropic regularisation; iterations: 1 or more.
     Returns (B, N, M) in float32 or better, inside autocast too; gradients are those of the iterations as taken.
-    Raises ValueError on a cost of another shape and on settings out of range.
+    Raises InputError on a cost of another shape and on settings out of range.
     Source: Cuturi, "Sinkhorn Distances", 2013; Peyré and Cuturi, "Computational Optimal Transport", 2019, section 4.4.
     """
     if cost.ndim != 3 or 0 in cost.shape[1:]:
-        raise ValueError(
+        raise InputError(
             f"cost has shape {tuple(cost.shape)}; expected (batch, locations, references) with one or more of both"
         )
     if not 0 < sharpness < math.inf:
-        raise ValueError(f"sharpness={sharpness}: give a finite number above 0, one over the regularisation")
+        raise InputError(f"sharpness={sharpness}: give a finite number above 0, one over the regularisation")
     if iterations < 1:
-        raise ValueError(f"iterations={iterations}: give 1 or more; each is a round over both marginals")
+        raise InputError(f"iterations={iterations}: give 1 or more; each is a round over both marginals")
     with full_precision(cost):
         logits = -sharpness * at_least_float32(cost)
         v = logits.new_zeros(1, 1, logits.shape[2])

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, threshold
 from torch.nn.grad import conv2d_weight
 
+from dml.errors import InputError
 from dml.functional.gate import solve_gate
 from dml.modes import at_least_float32, full_precision
 
@@ -81,10 +82,10 @@ def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float) 
 
     cost: (B, N, M). ratio: μ in (0, 1], a number or a tensor () or (B,); 1 keeps everything (GAP).
     sharpness: γ > 0, the inverse of the entropic regularisation.
-    Raises ValueError on a cost that is not a floating (B, N, M), and on a ratio or sharpness out of range.
+    Raises InputError on a cost that is not a floating (B, N, M), and on a ratio or sharpness out of range.
     """
     if cost.ndim != 3 or 0 in cost.shape[1:] or not cost.is_floating_point():
-        raise ValueError(
+        raise InputError(
             f"cost has shape {tuple(cost.shape)} and type {cost.dtype}; expected floating point (batch, "
             "locations, prototypes). Add the missing axis, or convert with cost.float()."
         )
@@ -103,7 +104,7 @@ def calibrated_gate(scores: Tensor, ratio: float | Tensor) -> Tensor:
 
     scores: a, (B, N); ratio: μ in (0, 1], a number or a tensor () or (B,). Returns (B, N).
     Gradient by the implicit function theorem: ∂θ/∂a_i = −w_i(1−w_i) / Σ_k w_k(1−w_k).
-    Raises ValueError on a ratio out of range (a tensor on an accelerator is not read back for that).
+    Raises InputError on a ratio out of range (a tensor on an accelerator is not read back for that).
     """
     scores = at_least_float32(scores)
     gate: Tensor = _CalibratedGate.apply(scores, _ratio_column(ratio, scores))
@@ -119,7 +120,7 @@ def transport_pool(
 
     features: (B, D, N), channels first as a feature map lies in memory; prototypes: (M, D).
     Returns vectors (B, D), attributes (B, M) and shares s (B, N); rows of the latter two sum to 1.
-    Gradients are first order only. Raises ValueError on a ratio or sharpness out of range.
+    Gradients are first order only. Raises InputError on a ratio or sharpness out of range.
     """
     with full_precision(features):
         f, p = at_least_float32(features), at_least_float32(prototypes)
@@ -265,7 +266,7 @@ def _image(rows: Tensor) -> Tensor:
 
 def _checked_sharpness(sharpness: float) -> float:
     if not 0 < sharpness < math.inf:
-        raise ValueError(
+        raise InputError(
             f"sharpness is {sharpness}; expected a finite number above 0. The paper uses 5 with pair losses "
             "and 0.5 with proxy losses; for plain averaging use global average pooling or ratio=1."
         )
@@ -276,7 +277,7 @@ def _ratio_column(ratio: float | Tensor, like: Tensor) -> Tensor:
     """The ratio as (B, 1) or (1, 1), checked where that does not wait for an accelerator."""
     if isinstance(ratio, Tensor):
         if ratio.ndim > 1 or (ratio.ndim == 1 and ratio.shape[0] not in (1, like.shape[0])):
-            raise ValueError(
+            raise InputError(
                 f"ratio has shape {tuple(ratio.shape)} for a batch of {like.shape[0]}; expected one number, "
                 "or one per image. Index or expand it to that shape."
             )
@@ -286,7 +287,7 @@ def _ratio_column(ratio: float | Tensor, like: Tensor) -> Tensor:
         valid = 0 < ratio <= 1
         column = like.new_full((1, 1), ratio)
     if not valid:
-        raise ValueError(
+        raise InputError(
             f"ratio is {ratio}; expected above 0 and at most 1, the share of mass that is transported. "
             "Use 1 for plain averaging; keep a learned ratio inside with a sigmoid."
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pytorch_metric_learning.distances import CosineSimilarity
 from torch import Tensor
 
+from dml.errors import InputError
+
 __all__ = ["BoundedCosine"]
 
 
@@ -18,12 +20,12 @@ class BoundedCosine(CosineSimilarity):  # type: ignore[misc]  # the library has 
         bound: in (0, 1).
 
     Raises:
-        ValueError: a bound outside (0, 1).
+        InputError: a bound outside (0, 1).
     """
 
     def __init__(self, *, bound: float) -> None:
         if not 0 < bound < 1:
-            raise ValueError(f"bound={bound} of a cosine must lie in (0, 1), such as 0.999999")
+            raise InputError(f"bound={bound} of a cosine must lie in (0, 1), such as 0.999999")
         super().__init__()
         self.bound = bound
 

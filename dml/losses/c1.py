@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs
 from torch import Tensor, nn
 
+from dml.errors import InputError
+
 __all__ = ["C1Loss"]
 
 
@@ -23,7 +25,7 @@ class C1Loss(nn.Module):
         a memory, they lead from the batch to the references.
 
     Raises:
-        ValueError: a margin outside [-1, 1).
+        InputError: a margin outside [-1, 1).
 
     Source: Gürbüz, Can, Alatan, "Deep Metric Learning with Chance Constraints", WACV 2024, supplement.
     """
@@ -31,7 +33,7 @@ class C1Loss(nn.Module):
     def __init__(self, *, margin: float) -> None:
         super().__init__()
         if not -1 <= margin < 1:
-            raise ValueError(f"loss.margin={margin}: a cosine in [-1, 1) is needed; published with 0.5")
+            raise InputError(f"loss.margin={margin}: a cosine in [-1, 1) is needed; published with 0.5")
         self.margin = margin
 
     def forward(

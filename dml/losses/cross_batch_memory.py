@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
+
 __all__ = ["CrossBatchMemory"]
 
 
@@ -22,7 +24,7 @@ class CrossBatchMemory(nn.Module):
         start_step: so many steps nothing is remembered: embeddings drift fast at the start.
 
     Raises:
-        ValueError: a capacity below 1, or a negative start.
+        InputError: a capacity below 1, or a negative start.
 
     Source: Wang, Zhang, Huang, Scott, "Cross-Batch Memory for Embedding Learning", CVPR 2020.
     """
@@ -30,9 +32,9 @@ class CrossBatchMemory(nn.Module):
     def __init__(self, capacity: int, embedding_dim: int, *, start_step: int) -> None:
         super().__init__()
         if capacity < 1:
-            raise ValueError(f"a memory of {capacity} embeddings is none: give memory.batches of at least 1")
+            raise InputError(f"a memory of {capacity} embeddings is none: give memory.batches of at least 1")
         if start_step < 0:
-            raise ValueError(f"memory.start_step={start_step}: give 0 or more steps")
+            raise InputError(f"memory.start_step={start_step}: give 0 or more steps")
         self.register_buffer("ring_vectors", torch.zeros(capacity, embedding_dim))
         self.register_buffer("ring_labels", torch.zeros(capacity, dtype=torch.int64))
         self.start_step, self.pointer, self.fill, self.step = start_step, 0, 0, 0

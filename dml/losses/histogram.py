@@ -6,6 +6,8 @@ import torch
 from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs
 from torch import Tensor, nn
 
+from dml.errors import InputError
+
 __all__ = ["HistogramLoss"]
 
 
@@ -26,7 +28,7 @@ class HistogramLoss(nn.Module):
         :class:`~dml.losses.C1Loss`.
 
     Raises:
-        ValueError: fewer than one interval.
+        InputError: fewer than one interval.
 
     Source: Ustinova and Lempitsky, "Learning Deep Embeddings with Histogram Loss", NeurIPS 2016.
     """
@@ -34,7 +36,7 @@ class HistogramLoss(nn.Module):
     def __init__(self, *, num_bins: int) -> None:
         super().__init__()
         if num_bins < 1:
-            raise ValueError(f"loss.num_bins={num_bins}: give at least 1")
+            raise InputError(f"loss.num_bins={num_bins}: give at least 1")
         self.num_bins = num_bins
 
     def forward(

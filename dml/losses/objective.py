@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.losses.cross_batch_memory import CrossBatchMemory
 from dml.losses.zero_shot import ZeroShotLoss
 from dml.modes import full_precision
@@ -47,7 +48,7 @@ class Objective(nn.Module):
         memory_weight: w > 0.
 
     Raises:
-        ValueError: a weight out of range, or a pooling without attributes under a zero-shot loss.
+        InputError: a weight out of range, or a pooling without attributes under a zero-shot loss.
     """
 
     def __init__(
@@ -62,11 +63,11 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= zero_shot_weight < 1:
-            raise ValueError(
+            raise InputError(
                 f"zero_shot.weight={zero_shot_weight} must lie in [0, 1); 0 switches the loss off"
             )
         if not 0 < memory_weight < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"memory.weight={memory_weight} must be above 0; memory.batches=0 switches it off"
             )
         assert (zero_shot is None) == (zero_shot_weight == 0)
@@ -84,7 +85,7 @@ class Objective(nn.Module):
             if self.zero_shot is None:
                 return Losses(pairs, metric, memory)
             if pooled.attributes is None:
-                raise ValueError(
+                raise InputError(
                     "the zero-shot loss reads attributes, and this pooling has none: "
                     "choose pooling=gsp, or switch the loss off with zero_shot.weight=0"
                 )

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dml.errors import InputError
+
 __all__ = ["ProxyNCALoss"]
 
 
@@ -24,7 +26,7 @@ class ProxyNCALoss(nn.Module):
         vectors (B, D) unit, labels (B,) int64 in [0, K) -> scalar.
 
     Raises:
-        ValueError: fewer than two classes, or a scale that is not above 0.
+        InputError: fewer than two classes, or a scale that is not above 0.
 
     Source: Movshovitz-Attias, Toshev, Leung, Ioffe, Singh, "No Fuss Distance Metric Learning using Proxies", ICCV 2017.
     """
@@ -32,11 +34,11 @@ class ProxyNCALoss(nn.Module):
     def __init__(self, num_classes: int, embedding_size: int, *, scale: float) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(
+            raise InputError(
                 f"ProxyNCA needs the proxies of at least two classes, this set has {num_classes}"
             )
         if not scale > 0:
-            raise ValueError(f"loss.scale={scale} must be above 0; published with 9")
+            raise InputError(f"loss.scale={scale} must be above 0; published with 9")
         self.proxies = nn.Parameter(torch.randn(num_classes, embedding_size))
         self.scale = scale
 

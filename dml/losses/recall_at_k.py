@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.soft_rank import soft_ranks
 from dml.losses.ranking import mean_by_query, ranked_pairs
 
@@ -32,7 +33,7 @@ class RecallAtKLoss(nn.Module):
         and ref_labels (R,), such as those of a memory, these are ranked instead of the batch.
 
     Raises:
-        ValueError: a temperature that is not above 0, or no k, or one that is no whole number of at least 1.
+        InputError: a temperature that is not above 0, or no k, or one that is no whole number of at least 1.
 
     Source: Patel, Tolias, Matas, "Recall@k Surrogate Loss with Large Batches and Similarity Mixup", CVPR 2022; without
     the mixup.
@@ -43,9 +44,9 @@ class RecallAtKLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not ranks or not all(isinstance(k, int) and k >= 1 for k in ranks):
-            raise ValueError(f"loss.ranks={list(ranks)}: give one or more whole ranks of at least 1")
+            raise InputError(f"loss.ranks={list(ranks)}: give one or more whole ranks of at least 1")
         if not rank_temperature > 0 or not similarity_temperature > 0:
-            raise ValueError(
+            raise InputError(
                 f"loss.rank_temperature={rank_temperature} and loss.similarity_temperature={similarity_temperature} "
                 "must be above 0"
             )

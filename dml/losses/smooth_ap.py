@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.soft_rank import soft_ranks
 from dml.losses.ranking import mean_by_query, ranked_pairs
 
@@ -28,7 +29,7 @@ class SmoothAPLoss(nn.Module):
         and ref_labels (R,), such as those of a memory, these are ranked instead of the batch.
 
     Raises:
-        ValueError: a temperature that is not above 0.
+        InputError: a temperature that is not above 0.
 
     Source: Brown, Xie, Kalogeiton, Zisserman, "Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval",
     ECCV 2020.
@@ -37,7 +38,7 @@ class SmoothAPLoss(nn.Module):
     def __init__(self, *, temperature: float) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ValueError(f"loss.temperature={temperature} must be above 0; published with 0.01")
+            raise InputError(f"loss.temperature={temperature} must be above 0; published with 0.01")
         self.temperature = temperature
 
     def forward(

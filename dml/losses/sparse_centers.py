@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dml.errors import InputError
+
 __all__ = ["SparseCentersRegularizer"]
 
 SMALLEST = 1e-6  # of squared distances: the square root has no gradient where two centres have become one
@@ -24,7 +26,7 @@ class SparseCentersRegularizer(nn.Module):
         centres (K · k, D), class after class -> scalar.
 
     Raises:
-        ValueError: fewer than two centres for each class.
+        InputError: fewer than two centres for each class.
 
     Source: Qian, Shang, Sun, Hu, Li, Jin, "SoftTriple Loss: Deep Metric Learning Without Triplet Sampling", ICCV 2019.
     """
@@ -32,7 +34,7 @@ class SparseCentersRegularizer(nn.Module):
     def __init__(self, *, centers_per_class: int) -> None:
         super().__init__()
         if centers_per_class < 2:
-            raise ValueError(
+            raise InputError(
                 f"loss.centers_per_class={centers_per_class}: one centre has no other to be drawn to; give at least 2, "
                 "or switch the penalty off with loss.weight_regularizer=null"
             )

@@ -8,6 +8,8 @@ from pytorch_metric_learning.distances import BaseDistance
 from pytorch_metric_learning.miners import TripletMarginMiner
 from torch import nn
 
+from dml.errors import InputError
+
 __all__ = ["triplet_margin_miner"]
 
 TYPES = ("all", "easy", "hard", "semihard")
@@ -22,14 +24,14 @@ def triplet_margin_miner(*, margin: float, type_of_triplets: str, distance: Base
             ``semihard``, the rest; or ``easy``, which keep m.
 
     Raises:
-        ValueError: a negative margin, or a type that is none of these.
+        InputError: a negative margin, or a type that is none of these.
 
     Source: Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015.
     """
     if not margin >= 0:
-        raise ValueError(f"miner.margin={margin}: give 0 or more")
+        raise InputError(f"miner.margin={margin}: give 0 or more")
     if type_of_triplets not in TYPES:
-        raise ValueError(f"miner.type_of_triplets={type_of_triplets}; accepted: {', '.join(TYPES)}")
+        raise InputError(f"miner.type_of_triplets={type_of_triplets}; accepted: {', '.join(TYPES)}")
     return cast(
         nn.Module, TripletMarginMiner(margin=margin, type_of_triplets=type_of_triplets, distance=distance)
     )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.regression import cross_half_regression
 from dml.modes import full_precision
 
@@ -34,7 +35,7 @@ class ZeroShotLoss(nn.Module):
         attributes (B, M), labels (B,) int64 in [0, K) -> scalar.
 
     Raises:
-        ValueError: a parameter out of range, or a batch with fewer than two classes.
+        InputError: a parameter out of range, or a batch with fewer than two classes.
 
     Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning", ICCV 2023.
     """
@@ -43,7 +44,7 @@ class ZeroShotLoss(nn.Module):
         super().__init__()
         for name, value in (("ridge", ridge), ("scale", scale)):
             if not value > 0:
-                raise ValueError(f"zero_shot.{name}={value} must be above 0")
+                raise InputError(f"zero_shot.{name}={value} must be above 0")
         self.class_codes = nn.Parameter(torch.randn(num_classes, embedding_dim) * math.sqrt(2 / num_classes))
         self.ridge, self.scale = ridge, scale
 
@@ -61,11 +62,11 @@ def split_by_class(labels: Tensor) -> Tensor:
     The halves never share a class, and depend on the labels alone, not on their order.
 
     Raises:
-        ValueError: the batch has fewer than two classes.
+        InputError: the batch has fewer than two classes.
     """
     classes, rank = torch.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(
+        raise InputError(
             f"the zero-shot loss needs at least two classes in a batch to split it by class, this one has "
             f"{len(classes)}: raise sampler.classes_per_batch, or switch the loss off with zero_shot.weight=0"
         )

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
 from dml.pooling.settings import check_counts
@@ -32,7 +33,7 @@ class CBAMPooling(nn.Module):
     reduction:   the hidden layer has C / reduction channels, at least one.
     kernel_size: side of the convolution, odd.
 
-    Raises ValueError if a setting is out of range or the channels are not `in_channels`.
+    Raises InputError if a setting is out of range or the channels are not `in_channels`.
     Source: Woo, Park, Lee, Kweon, "CBAM: Convolutional Block Attention Module", ECCV 2018, equations 1 to 3.
     """
 
@@ -43,7 +44,7 @@ class CBAMPooling(nn.Module):
         super().__init__()
         check_counts(reduction=reduction, kernel_size=kernel_size)
         if kernel_size % 2 == 0:
-            raise ValueError(f"pooling.kernel_size={kernel_size}: give an odd side; 7 is published")
+            raise InputError(f"pooling.kernel_size={kernel_size}: give an odd side; 7 is published")
         self.out_channels = in_channels
         hidden = max(1, in_channels // reduction)
         self.mlp = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, in_channels))

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
@@ -32,7 +33,7 @@ class CrossDimensionalWeighting(nn.Module):
     in_channels: C, the channels of the features.
     epsilon:     ε > 0, in units of a share of the locations.
 
-    Raises ValueError if ε is out of range or if the features do not fit `in_channels`.
+    Raises InputError if ε is out of range or if the features do not fit `in_channels`.
     Source: Kalantidis, Mellina, Osindero, "Cross-dimensional Weighting for Aggregated Deep Convolutional Features",
     ECCV Workshops 2016.
     """
@@ -43,7 +44,7 @@ class CrossDimensionalWeighting(nn.Module):
     def __init__(self, in_channels: int, *, epsilon: float) -> None:
         super().__init__()
         if not 0 < epsilon < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"pooling.epsilon={epsilon}: give a small number above 0, such as 1e-6; it bounds the weight of "
                 "a channel that never responds"
             )

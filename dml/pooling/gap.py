@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.types import Pooled
 
 __all__ = ["GlobalAveragePooling", "as_locations"]
@@ -13,13 +14,13 @@ __all__ = ["GlobalAveragePooling", "as_locations"]
 def as_locations(features: Tensor, channels: int) -> Tensor:
     """View a map (B, C, H, W) or tokens (B, N, C) as (B, C, N), without a copy of a contiguous map.
 
-    Raises ValueError if the shape is neither, or if the channels are not as announced.
+    Raises InputError if the shape is neither, or if the channels are not as announced.
     """
     if features.ndim == 4 and features.shape[1] == channels:
         return features.flatten(2)
     if features.ndim == 3 and features.shape[2] == channels:
         return features.mT
-    raise ValueError(
+    raise InputError(
         f"features have shape {tuple(features.shape)}; expected a map (batch, {channels}, height, width) or "
         f"tokens (batch, locations, {channels}). Build the pooling with in_channels equal to the channels of "
         "the layer before it."
@@ -31,7 +32,7 @@ class GlobalAveragePooling(nn.Module):
 
     Takes a map (B, C, H, W) or tokens (B, N, C); returns vectors (B, C) in the type of the features, no
     attributes, and the uniform weights 1/N, (B, N), in float32 or better.
-    Raises ValueError if the channels are not `in_channels`.
+    Raises InputError if the channels are not `in_channels`.
     """
 
     pools_embedded = False

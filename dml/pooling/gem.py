@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
@@ -33,7 +34,7 @@ class GeneralizedMeanPooling(nn.Module):
     learned_power: "none" keeps it, "shared" learns one for all channels, "per_channel" one for each; a learned one
                    starts above 1, because there softplus has no inverse.
 
-    Raises ValueError if a setting is out of range or if the features do not fit `in_channels`.
+    Raises InputError if a setting is out of range or if the features do not fit `in_channels`.
     Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018.
     """
 
@@ -43,10 +44,10 @@ class GeneralizedMeanPooling(nn.Module):
     def __init__(self, in_channels: int, *, power: float, learned_power: str) -> None:
         super().__init__()
         if learned_power not in LEARNED:
-            raise ValueError(f"pooling.learned_power={learned_power!r} is unknown; choose one of {LEARNED}")
+            raise InputError(f"pooling.learned_power={learned_power!r} is unknown; choose one of {LEARNED}")
         learned = learned_power != "none"
         if not 1 <= power < math.inf or (learned and power == 1):
-            raise ValueError(
+            raise InputError(
                 f"pooling.power={power}: give 1 or more, and more than 1 to learn it; published with 3, "
                 "1 is average pooling"
             )

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.regression import ridge_dual
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
@@ -34,7 +35,7 @@ class GeneralizedMaxPooling(nn.Module):
     in_channels: C, the channels of the features.
     ridge:       λ ≥ 1e-4.
 
-    Raises ValueError if λ is out of range or if the features do not fit `in_channels`.
+    Raises InputError if λ is out of range or if the features do not fit `in_channels`.
     Source: Murray, Perronnin, "Generalized Max Pooling", CVPR 2014, the dual form.
     """
 
@@ -44,7 +45,7 @@ class GeneralizedMaxPooling(nn.Module):
     def __init__(self, in_channels: int, *, ridge: float) -> None:
         super().__init__()
         if not SMALLEST_RIDGE <= ridge < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"pooling.ridge={ridge}: give a finite number from {SMALLEST_RIDGE} on, in units of the mean squared "
                 "length of a location; below, float32 cannot solve for it, and large ones approach average pooling"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import GlobalAveragePooling, as_locations
 from dml.pooling.settings import check_counts
@@ -32,7 +33,7 @@ class GSoPPooling(nn.Module):
     row_filters:        filters for each row.
     negative_slope:     of φ, in [0, 1).
 
-    Raises ValueError if a setting is out of range or the channels are not `in_channels`.
+    Raises InputError if a setting is out of range or the channels are not `in_channels`.
     Source: Gao, Xie, Wang, Li, "Global Second-order Pooling Convolutional Networks", CVPR 2019.
     """
 
@@ -45,7 +46,7 @@ class GSoPPooling(nn.Module):
         super().__init__()
         check_counts(attention_channels=attention_channels, row_filters=row_filters)
         if not 0 <= negative_slope < 1:
-            raise ValueError(
+            raise InputError(
                 f"pooling.negative_slope={negative_slope}: give 0 or more, below 1; published with 0.1"
             )
         size = attention_channels

@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.clustering import greedy_k_center, k_means
 from dml.functional.transport import (
     TransportPlan,
@@ -47,7 +48,7 @@ class GeneralizedSumPooling(nn.Module):
                      projected on the unit ball, with −prototypes (M, D, k, k); they see the neighbours of a location
                      and have no upper limit, so a long kernel sharpens. Tokens have neighbours only for k = 1.
 
-    Raises ValueError if a setting is out of range or if the features do not fit `in_channels`.
+    Raises InputError if a setting is out of range or if the features do not fit `in_channels`.
     Source: Gürbüz, Şener, Alatan, "Generalized Sum Pooling for Metric Learning", ICCV 2023.
     """
 
@@ -108,7 +109,7 @@ class GeneralizedSumPooling(nn.Module):
         if self.kernel_size is None:
             return prototype_cost(tokens, self.prototypes)
         if features.ndim == 3 and self.kernel_size > 1:
-            raise ValueError(
+            raise InputError(
                 f"pooling.kernel_size={self.kernel_size}: tokens have no neighbours; give 1, or a backbone with a map"
             )
         with full_precision(features):
@@ -129,7 +130,7 @@ class GeneralizedSumPooling(nn.Module):
         "pooled": greedy k-center among the averages of the images, as published. The same generator state gives the
         same prototypes.
         Returns how many prototypes were placed: with too few distinct features the others keep their random start.
-        Raises ValueError on features that are not finite or do not fit.
+        Raises InputError on features that are not finite or do not fit.
         """
         if self.prototype_start == "random":
             return 0
@@ -156,13 +157,13 @@ class GeneralizedSumPooling(nn.Module):
 
 def _check_start(prototype_start: str, kernel_size: int | None) -> None:
     if prototype_start not in STARTS:
-        raise ValueError(f"pooling.prototype_start={prototype_start!r}; accepted: {', '.join(STARTS)}")
+        raise InputError(f"pooling.prototype_start={prototype_start!r}; accepted: {', '.join(STARTS)}")
     if kernel_size is None:
         return
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"pooling.kernel_size={kernel_size}: give an odd side, or null for distances")
+        raise InputError(f"pooling.kernel_size={kernel_size}: give an odd side, or null for distances")
     if prototype_start != "random":
-        raise ValueError(
+        raise InputError(
             f"pooling.kernel_size={kernel_size}: kernels have no place among the features; add "
             "pooling.prototype_start=random"
         )
@@ -172,17 +173,17 @@ def _check_settings(
     num_prototypes: int, transport_ratio: float, sharpness: float, lloyd_iterations: int, learnable: bool
 ) -> None:
     if num_prototypes < 1:
-        raise ValueError(
+        raise InputError(
             f"num_prototypes is {num_prototypes}; expected 1 or more. The paper uses 64 and 128."
         )
     if not 0 < transport_ratio <= 1 or (learnable and transport_ratio == 1):
-        raise ValueError(
+        raise InputError(
             f"transport_ratio is {transport_ratio}; expected above 0 and at most 1, and below 1 to be "
             "learned. The paper uses 0.3; 1 is global average pooling."
         )
     if not 0 < sharpness < math.inf:
-        raise ValueError(
+        raise InputError(
             f"sharpness is {sharpness}; expected a finite number above 0. The paper uses 5 and 0.5."
         )
     if lloyd_iterations < 0:
-        raise ValueError(f"lloyd_iterations is {lloyd_iterations}; expected 0 or more; 10 is plenty.")
+        raise InputError(f"lloyd_iterations is {lloyd_iterations}; expected 0 or more; 10 is plenty.")

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dml.errors import InputError
 from dml.pooling.gap import as_locations
 from dml.pooling.gsp import GeneralizedSumPooling
 from dml.types import Pooled
@@ -56,7 +57,7 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
             kernel_size=kernel_size,
         )
         if not 1 <= power < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"pooling.power={power}: give 1 or more; published with 3, 1 is the weighted mean"
             )
         self.power = power

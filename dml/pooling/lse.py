@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
@@ -27,7 +28,7 @@ class LogSumExpPooling(nn.Module):
     sharpness:           r > 0, where it starts.
     learnable_sharpness: train it, one for all channels.
 
-    Raises ValueError if the sharpness is out of range or if the features do not fit `in_channels`.
+    Raises InputError if the sharpness is out of range or if the features do not fit `in_channels`.
     Source: Pinheiro, Collobert, "From Image-level to Pixel-level Labeling with Convolutional Networks", CVPR 2015.
     """
 
@@ -37,7 +38,7 @@ class LogSumExpPooling(nn.Module):
     def __init__(self, in_channels: int, *, sharpness: float, learnable_sharpness: bool) -> None:
         super().__init__()
         if not 0 < sharpness < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"pooling.sharpness={sharpness}: give a finite number above 0; small ones approach average "
                 "pooling, large ones max pooling"
             )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.clustering import k_means
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
@@ -41,7 +42,7 @@ class NetVLADPooling(nn.Module):
                       nearest prototype after `initialise_prototypes`, in the geometric mean over features.
     lloyd_iterations: rounds of k-means there.
 
-    Raises ValueError if a setting is out of range or the channels are not `in_channels`.
+    Raises InputError if a setting is out of range or the channels are not `in_channels`.
     Source: Arandjelović, Gronat, Torii, Pajdla, Sivic, "NetVLAD: CNN Architecture for Weakly Supervised Place
     Recognition", CVPR 2016, equations 3 and 4; the start in its appendix.
     """
@@ -55,12 +56,12 @@ class NetVLADPooling(nn.Module):
         super().__init__()
         check_counts(num_prototypes=num_prototypes, lloyd_iterations=lloyd_iterations)
         if num_prototypes < 2:
-            raise ValueError(
+            raise InputError(
                 f"pooling.num_prototypes={num_prototypes}: give 2 or more; published with 64, and with "
                 "one there is nothing to be assigned"
             )
         if not 1 < assignment_ratio < math.inf:
-            raise ValueError(
+            raise InputError(
                 f"pooling.assignment_ratio={assignment_ratio}: give a finite number above 1; published with 100"
             )
         self.in_channels = in_channels
@@ -85,7 +86,7 @@ class NetVLADPooling(nn.Module):
         α makes `assignment_ratio` hold. All is written in place.
         features: a map (B, C, H, W) or tokens (B, N, C) from the first batches.
         Returns how many were placed: with fewer distinct local features than prototypes, the others keep their random
-        start. Raises ValueError on features that are not finite or do not fit.
+        start. Raises InputError on features that are not finite or do not fit.
         """
         points = self._unit_tokens(features).flatten(0, 1).to(self.prototypes)  # (B·N, C)
         centres = k_means(points, len(self.prototypes), iterations=self.lloyd_iterations, generator=generator)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.functional.clustering import k_means
 from dml.functional.sinkhorn import balanced_transport
 from dml.functional.transport import project_to_ball, prototype_cost
@@ -37,7 +38,7 @@ class OptimalTransportPooling(nn.Module):
     iterations:       rounds of Sinkhorn's algorithm.
     lloyd_iterations: rounds of k-means in `initialise_prototypes`.
 
-    Raises ValueError if a setting is out of range or the channels are not `in_channels`.
+    Raises InputError if a setting is out of range or the channels are not `in_channels`.
     Source: Mialon, Chen, d'Aspremont, Mairal, "A Trainable Optimal Transport Embedding for Feature Aggregation and
     its Relationship to Attention", ICLR 2021, section 3.
     """
@@ -57,7 +58,7 @@ class OptimalTransportPooling(nn.Module):
         super().__init__()
         check_counts(num_prototypes=num_prototypes, iterations=iterations, lloyd_iterations=lloyd_iterations)
         if not 0 < sharpness < math.inf:
-            raise ValueError(f"pooling.sharpness={sharpness}: give a finite number above 0")
+            raise InputError(f"pooling.sharpness={sharpness}: give a finite number above 0")
         self.in_channels = in_channels
         self.out_channels = num_prototypes * in_channels
         self.sharpness, self.iterations, self.lloyd_iterations = sharpness, iterations, lloyd_iterations
@@ -77,7 +78,7 @@ class OptimalTransportPooling(nn.Module):
 
         features: a map (B, C, H, W) or tokens (B, N, C) from the first batches.
         Returns how many were placed: with fewer distinct local features than prototypes, the others keep their random
-        start. Raises ValueError on features that are not finite or do not fit.
+        start. Raises InputError on features that are not finite or do not fit.
         """
         points = as_locations(features, self.in_channels).mT.flatten(0, 1).to(self.prototypes)  # (B·N, C)
         points = project_to_ball(points)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dml.errors import InputError
 from dml.modes import at_least_float32
 from dml.pooling.gap import as_locations
 from dml.types import Pooled
@@ -25,7 +26,7 @@ class WeldonPooling(nn.Module):
     k:           a whole number of locations from 1 on, at most all of them, or a share of them in (0, 1], rounded,
                  at least one: 3 is three locations, 0.3 three in ten, 1.0 all, which is twice the average.
 
-    Raises ValueError if k is neither or if the features do not fit `in_channels`.
+    Raises InputError if k is neither or if the features do not fit `in_channels`.
     Source: Durand, Thome, Cord, "WELDON: Weakly Supervised Learning of Deep Convolutional Neural Networks", CVPR 2016.
     """
 
@@ -36,7 +37,7 @@ class WeldonPooling(nn.Module):
         super().__init__()
         number, share = isinstance(k, int) and k >= 1, isinstance(k, float) and 0 < k <= 1
         if isinstance(k, bool) or not (number or share):
-            raise ValueError(
+            raise InputError(
                 f"pooling.k={k}: give a whole number of locations from 1 on, or a share of them above 0 and at "
                 "most 1.0, with a decimal point"
             )

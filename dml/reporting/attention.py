@@ -24,6 +24,7 @@ from dml.config import build
 from dml.data import Records, decode
 from dml.data.annotations import images_below
 from dml.devices import choose_device
+from dml.errors import MissingFileError
 from dml.functional.overlay import ABOVE, BELOW, COVER, departure, tint
 from dml.model import EmbeddingModel
 from dml.randomness import numpy_generator
@@ -66,7 +67,7 @@ def attention_of_run(
         checkpoint, data, device, trust: as in `evaluate_run`.
 
     Raises:
-        FileNotFoundError: the run, its checkpoint, its data set or an image is not there.
+        MissingFileError: the run, its checkpoint, its data set or an image is not there.
         ValueError: the pooling has no weights, or its locations no place in the image.
         OSError: a file is no picture.
     """
@@ -126,7 +127,7 @@ def _find_pictures(images: Sequence[str]) -> list[str]:
         else:
             matches = [name] if path.exists() else sorted(glob.glob(name, recursive=True))
         if not matches:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"images={name} leads to no picture: give a file, a folder with pictures in it, a pattern such as "
                 "'photos/*.jpg', or a list of these as in images=[a.jpg,b.jpg]"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dml.errors import InputError
 from dml.reporting.published import Published, published
 from dml.reporting.results import READINGS, Setting
 from dml.reporting.statistics import Estimate, estimate, paired_difference
@@ -55,7 +56,7 @@ def compare(
         baselines: by label, the label of the setting to compare with.
 
     Raises:
-        ValueError: a metric that the runs do not have.
+        InputError: a metric that the runs do not have.
     """
     return [
         _comparison([s for s in settings if reading in s.figures], metrics, reading, baselines or {})
@@ -68,13 +69,13 @@ def single_baseline(settings: Sequence[Setting], text: str) -> dict[str, str]:
     """Compare every other setting with the one whose label is the given text, or else contains it.
 
     Raises:
-        ValueError: no setting, or more than one, has such a label.
+        InputError: no setting, or more than one, has such a label.
     """
     exact = [setting.label for setting in settings if setting.label == text]
     matching = exact or [setting.label for setting in settings if text in setting.label]
     if len(matching) != 1:
         labels = "; ".join(setting.label for setting in settings)
-        raise ValueError(f"baseline={text!r} fits {len(matching)} settings, it must fit one of: {labels}")
+        raise InputError(f"baseline={text!r} fits {len(matching)} settings, it must fit one of: {labels}")
     return {setting.label: matching[0] for setting in settings if setting.label != matching[0]}
 
 

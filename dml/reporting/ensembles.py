@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dml.errors import InputError, MissingFileError
 from dml.reporting.embeddings import read_embeddings
 from dml.retrieval import RetrievalMetrics, retrieval_metrics
 
@@ -29,13 +30,13 @@ def concatenated_metrics(folders: Sequence[Path], *, metrics: Iterable[str]) -> 
         metrics: names as in metrics.json; they say which recall@k to measure.
 
     Raises:
-        FileNotFoundError: a run has not stored its test embeddings.
-        ValueError: the runs embedded different images.
+        MissingFileError: a run has not stored its test embeddings.
+        InputError: the runs embedded different images.
     """
     stored = [_load(folder) for folder in folders]
     for folder, other in zip(folders[1:], stored[1:], strict=True):
         if not all(np.array_equal(stored[0][key], other[key]) for key in ("files", "labels")):
-            raise ValueError(
+            raise InputError(
                 f"{folders[0]} and {folder} were tested on different images, so their embeddings cannot be joined: "
                 "train the folds of an ensemble on the same data set"
             )
@@ -56,7 +57,7 @@ def _has_roles(stored: Mapping[str, Any]) -> bool:
 def _load(folder: Path) -> dict[str, Any]:
     path = folder / "test_embeddings.npz"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is missing, and without it there is no ensemble: train {folder} again"
         )
     return read_embeddings(path)

@@ -9,6 +9,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dml.errors import InputError
+
 __all__ = ["MOST_ROWS", "check_rows", "figure_path", "fit_name", "hide_ticks", "save_figure"]
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -20,18 +22,18 @@ def figure_path(output: str) -> Path:
     """The path of a figure that is to be written.
 
     Raises:
-        ValueError: the ending is of no known format.
+        InputError: the ending is of no known format.
     """
     path = Path(output)
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"output={output}: the ending says the format, accepted: {', '.join(SUFFIXES)}")
+        raise InputError(f"output={output}: the ending says the format, accepted: {', '.join(SUFFIXES)}")
     return path
 
 
 def check_rows(count: int) -> None:
     """Refuse a number of rows that makes no figure, with a ValueError."""
     if not 1 <= count <= MOST_ROWS:
-        raise ValueError(f"count={count}: a figure has 1 to {MOST_ROWS} rows")
+        raise InputError(f"count={count}: a figure has 1 to {MOST_ROWS} rows")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

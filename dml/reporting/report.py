@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dml.errors import InputError
 from dml.reporting.comparison import Comparison, compare, single_baseline
 from dml.reporting.results import find_runs, group_by_setting, missing_folds
 from dml.reporting.tables import FORMATS, terminal_tables
@@ -28,7 +29,7 @@ def report_runs(
     notes += missing_folds(finished)
     settings = group_by_setting(finished)
     if not settings:
-        raise ValueError("\n".join([f"no run that matches {pattern!r} can be reported yet:", *notes]))
+        raise InputError("\n".join([f"no run that matches {pattern!r} can be reported yet:", *notes]))
     return compare(settings, metrics, single_baseline(settings, baseline) if baseline else None), notes
 
 

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dml.config import ConfigError, TrainConfig, read_config, register_schema
 from dml.devices import JOB, JOBS
 from dml.environment import available_cores
+from dml.errors import InputError
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
 from dml.reporting.table_files import Table, TableRow
@@ -40,7 +41,7 @@ __all__ = [
 ROOT = Path(__file__).parents[2]
 
 
-class NothingCompleteError(ValueError):
+class NothingCompleteError(InputError):
     """A table has no row yet; the message says what is missing."""
 
 
@@ -169,7 +170,7 @@ def report_tables(
     """What report_table says of each table, by its name; of one without a complete row, only a note.
 
     Raises:
-        ValueError: as in report_table; nothing is complete in any of the tables.
+        InputError: as in report_table; nothing is complete in any of the tables.
     """
     reports: dict[str, tuple[list[Comparison], list[str]]] = {}
     for table in tables:
@@ -186,7 +187,7 @@ def report_table(table: Table, folder: Path, metrics: Sequence[str]) -> tuple[li
     """The tables of what is finished, a row per experiment, and notes on what is not.
 
     Raises:
-        ValueError: as in group_by_setting.
+        InputError: as in group_by_setting.
         NothingCompleteError: no row is complete.
     """
     settings: list[Setting] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dml.config import TrainConfig, read_config, settings, to_plain
+from dml.errors import InputError, MissingFileError
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
@@ -79,12 +80,12 @@ class Setting:
         """One metric by seed.
 
         Raises:
-            ValueError: the runs do not have it.
+            InputError: the runs do not have it.
         """
         figures = self.figures[reading]
         known = next(iter(figures.values()))
         if metric not in known:
-            raise ValueError(
+            raise InputError(
                 f"metrics has {metric!r}, which {self.label} does not have; accepted: {', '.join(known)}"
             )
         return {seed: metrics[metric] for seed, metrics in figures.items()}
@@ -94,13 +95,13 @@ def find_runs(pattern: str) -> tuple[list[Run], list[Path]]:
     """The finished runs in the folders that match a pattern (``**`` for any depth), and the unfinished ones.
 
     Raises:
-        FileNotFoundError: no run folder matches.
-        ValueError: a config.yaml or metrics.json that is not of this project; the message names it.
+        MissingFileError: no run folder matches.
+        InputError: a config.yaml or metrics.json that is not of this project; the message names it.
     """
     configs = (Path(folder) / "config.yaml" for folder in glob.glob(pattern, recursive=True))
     folders = sorted({path.parent for path in configs if path.is_file()})
     if not folders:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no run folder matches {pattern!r}: a run folder holds config.yaml; try 'runs/**'"
         )
     finished = [folder for folder in folders if (folder / "metrics.json").is_file()]
@@ -111,7 +112,7 @@ def group_by_setting(runs: Iterable[Run]) -> list[Setting]:
     """Group runs by everything but seed and fold, in the order of their folders; seeds that lack a fold are left out.
 
     Raises:
-        ValueError: two runs have the same setting, seed and fold; or runs of several test sets, which no
+        InputError: two runs have the same setting, seed and fold; or runs of several test sets, which no
             table can compare.
     """
     groups: dict[frozenset[tuple[str, Any]], dict[int, dict[int | None, Run]]] = {}
@@ -121,7 +122,7 @@ def group_by_setting(runs: Iterable[Run]) -> list[Setting]:
         group = groups.setdefault(frozenset(run.settings.items()), {})  # 5 and 5.0 are one setting
         folds = group.setdefault(run.seed, {})
         if run.fold in folds:
-            raise ValueError(
+            raise InputError(
                 f"{folds[run.fold].folder} and {run.folder} have the same setting and the same seed {run.seed}: "
                 "narrow the pattern so that it matches one of them"
             )
@@ -171,7 +172,7 @@ def _refuse_mixture(runs: Sequence[Run]) -> None:
         first.setdefault((str(run.settings["dataset._target_"]).rpartition(".")[2], *counts), run)
     if len(first) > 1:
         kinds = "; ".join(f"{', '.join(kind)} in {run.folder}" for kind, run in first.items())
-        raise ValueError(
+        raise InputError(
             f"the runs were tested on different images and cannot stand in one table: {kinds}. Narrow the pattern "
             "to the runs of one data set"
         )
@@ -195,11 +196,11 @@ def _read_metrics(folder: Path) -> dict[str, dict[str, float]]:
     try:
         metrics = load_metrics(folder)
     except json.JSONDecodeError as error:
-        raise ValueError(
+        raise InputError(
             f"{folder / 'metrics.json'} cannot be read: {error}; move the folder away"
         ) from error
     if not isinstance(metrics, dict) or "test" not in metrics:
-        raise ValueError(
+        raise InputError(
             f"{folder / 'metrics.json'} has no figures of the test classes; move the folder away"
         )
     return metrics

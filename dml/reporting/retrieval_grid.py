@@ -18,6 +18,7 @@ from dml.assembly import build_data, build_evaluator
 from dml.config import TrainConfig, build
 from dml.data import Records, Splits
 from dml.devices import choose_device
+from dml.errors import InputError, MissingFileError
 from dml.randomness import numpy_generator
 from dml.reporting.embeddings import read_embeddings
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
@@ -82,14 +83,14 @@ def retrieval_grid_of_run(
         checkpoint, data, device, trust: as in `evaluate_run`.
 
     Raises:
-        FileNotFoundError: the run, its checkpoint, its embeddings or its data set is not there.
-        ValueError: a number or an order that is not accepted, or embeddings of other images than the data set has.
+        MissingFileError: the run, its checkpoint, its embeddings or its data set is not there.
+        InputError: a number or an order that is not accepted, or embeddings of other images than the data set has.
     """
     check_rows(count)
     if not 1 <= neighbours <= MOST_NEIGHBOURS:
-        raise ValueError(f"neighbours={neighbours}: a row has 1 to {MOST_NEIGHBOURS}")
+        raise InputError(f"neighbours={neighbours}: a row has 1 to {MOST_NEIGHBOURS}")
     if order not in ORDERS:
-        raise ValueError(f"order={order}; accepted: {', '.join(ORDERS)}")
+        raise InputError(f"order={order}; accepted: {', '.join(ORDERS)}")
     cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
     stored = checkpoint == "best"
@@ -140,7 +141,7 @@ def _stored(folder: Path, test: Records) -> Tensor:
     """The embeddings that the run stored, (n, D)."""
     path = folder / "test_embeddings.npz"
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is missing, the run is not finished: go on with it by resume={folder}, or take checkpoint=last, "
             "which embeds the test images now"
         )
@@ -148,7 +149,7 @@ def _stored(folder: Path, test: Records) -> Tensor:
     same = tuple(stored["files"]) == test.files and np.array_equal(stored["labels"], test.labels)
     vectors = torch.from_numpy(stored["vectors"])
     if not same:
-        raise ValueError(
+        raise InputError(
             f"{path} is of other images than the data set has now ({len(vectors)} and {len(test)}): give that of "
             "the run by data=DIR"
         )

@@ -22,6 +22,7 @@ from dml.assembly import build_data
 from dml.attention import NoWeightsError, attention_maps
 from dml.config import load_config
 from dml.data import Records
+from dml.errors import MissingFileError
 from dml.functional.overlay import departure, tint
 from dml.functional.selection import share_on_tiles
 from dml.randomness import numpy_generator
@@ -42,11 +43,11 @@ def write_study(folder: Path, output: Path) -> list[Path]:
     """Write ``results.md`` and the figures of what is finished, and give their paths.
 
     Raises:
-        FileNotFoundError: no run of the main table is finished.
+        MissingFileError: no run of the main table is finished.
     """
     tables = {name: study_rows(name, folder) for name in TABLES}
     if not tables[MAIN]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no run of the study is finished in {folder}: leave out run=false; of runs that failed, the .log beside "
             "the folder of each says why"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from dml.errors import InputError, MissingFileError
 from dml.reporting.comparison import Comparison, Figure, Row
 from dml.reporting.statistics import Estimate, percent
 
@@ -105,18 +106,18 @@ def table_paths(output: str) -> list[Path]:
     """The file to write, or one for each format if the name has no ending.
 
     Raises:
-        ValueError: an ending that is no format.
-        FileNotFoundError: there is no such folder.
+        InputError: an ending that is no format.
+        MissingFileError: there is no such folder.
     """
     path = Path(output)
     if not path.parent.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"output={output}: there is no folder {path.parent}; make it, or choose another"
         )
     if not path.suffix:
         return [path.with_suffix(suffix) for suffix in FORMATS]
     if path.suffix not in FORMATS:
-        raise ValueError(
+        raise InputError(
             f"output={output}: the ending {path.suffix} is no format; accepted: {', '.join(FORMATS)}, or none for all"
         )
     return [path]

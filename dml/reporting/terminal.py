@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 import traceback
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -36,7 +35,6 @@ __all__ = [
 ]
 
 USER_ERRORS = (UserError, MissingMandatoryValue, InterpolationResolutionError)
-UNNAMED = (ValueError, OSError, zipfile.BadZipFile)  # errors of the user where dml itself raises them
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,9 +149,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
 def _is_users(error: Exception) -> bool:
     """Whether the user can mend it, and needs no traceback for that."""
     full_disk = isinstance(error, OSError) and error.errno in FULL_DISK
-    return (
-        isinstance(error, USER_ERRORS) or full_disk or (isinstance(error, UNNAMED) and raised_in_dml(error))
-    )
+    return isinstance(error, USER_ERRORS) or full_disk
 
 
 def _defect(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dml.errors import InputError
 from dml.modes import full_precision
 
 __all__ = ["BACKENDS", "CELLS", "Neighbours", "at_a_time", "choose_backend"]
@@ -39,15 +40,15 @@ def choose_backend(name: str, device: torch.device) -> tuple[str, torch.device]:
     `auto` is torch for embeddings on an accelerator, on macOS, where faiss beside torch crashes, and where faiss
     cannot be imported; elsewhere it is faiss. faiss is imported here or later, never with this package.
 
-    Raises ValueError for an unknown backend, and for `faiss` where it cannot be imported.
+    Raises InputError for an unknown backend, and for `faiss` where it cannot be imported.
     """
     if name not in (accepted := ("auto", *BACKENDS)):
-        raise ValueError(f"There is no search backend {name!r}: choose one of {', '.join(accepted)}.")
+        raise InputError(f"There is no search backend {name!r}: choose one of {', '.join(accepted)}.")
     if name == "auto":
         by_faiss = device.type == "cpu" and sys.platform != "darwin" and _reason_against_faiss() is None
         name = "faiss" if by_faiss else "torch"
     elif name == "faiss" and (reason := _reason_against_faiss()):
-        raise ValueError(
+        raise InputError(
             f"The search backend faiss cannot be imported here ({reason}): install faiss-cpu, or choose torch or auto, "
             "which give the same metrics to the last bit."
         )

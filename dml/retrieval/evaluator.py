@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dml.data import Records
 from dml.distributed import broadcast, gather_numbers, gather_rows
+from dml.errors import InputError
 from dml.retrieval.backends import choose_backend
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.metrics import RetrievalMetrics, retrieval_metrics
@@ -37,7 +38,7 @@ class Evaluator:
         device: where the model runs.
 
     Raises:
-        ValueError: an unknown backend, or one that cannot be imported.
+        InputError: an unknown backend, or one that cannot be imported.
     """
 
     def __init__(
@@ -80,17 +81,17 @@ class Evaluator:
         """Refuse, before any training, a set that could not be evaluated after it.
 
         Raises:
-            ValueError: recall_at reaches beyond the gallery, or no query has anything to find.
+            InputError: recall_at reaches beyond the gallery, or no query has anything to find.
         """
         is_query = records.is_query
         others = len(records) - 1 if is_query is None else int((~is_query).sum())
         if beyond := [k for k in self._recall_at if k > others]:
-            raise ValueError(
+            raise InputError(
                 f"evaluator.recall_at has {beyond[0]}, but each query of the {role} set has only {max(others, 0)} "
                 f"others to find ({len(records)} images): give numbers up to {max(others, 0)}"
             )
         if not _any_positive(records):
-            raise ValueError(
+            raise InputError(
                 f"no query of the {role} set has another image of its class to find ({len(records)} images, "
                 f"{records.num_classes} classes): give classes of at least two images, and with roles, a query and a "
                 "gallery image of the same class"

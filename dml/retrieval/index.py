@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dml.errors import InputError, WrongTypeError
 from dml.retrieval.backends import BACKENDS, Neighbours, choose_backend
 
 __all__ = ["CHUNK_SIZE", "Array", "check_search", "device_of", "exact_search", "float32_embeddings"]
@@ -30,7 +31,7 @@ def exact_search(
     is both query and gallery finds itself. Shapes: query (Q, D), gallery (G, D), tensors or numpy arrays.
     `faiss` runs on the CPU, `torch` on the device of the query, `auto` is one of them (see `choose_backend`);
     the result is on the device of the query. Memory beyond inputs and result is bounded by `chunk_size` queries.
-    Raises ValueError for a NaN or infinity (naming the first bad row), for sets that do not fit together, for k
+    Raises InputError for a NaN or infinity (naming the first bad row), for sets that do not fit together, for k
     outside 1..G, for a backend that is unknown or cannot be imported and for a chunk_size below 1.
     """
     device = device_of(query)
@@ -39,7 +40,7 @@ def exact_search(
     gallery = float32_embeddings("gallery", gallery).to(home)
     check_search(query, gallery, chunk_size)
     if not 1 <= k <= len(gallery):
-        raise ValueError(
+        raise InputError(
             f"k is {k}, but the gallery has {len(gallery)} items: ask for 1..{len(gallery)} neighbours."
         )
     found = [BACKENDS[backend](part, gallery, k) for part in torch.split(query, chunk_size)]
@@ -54,17 +55,17 @@ def device_of(embeddings: Array) -> torch.device:
 def float32_embeddings(name: str, embeddings: Array) -> Tensor:
     """Return a set of embeddings (N, D) as float32, without gradient, refusing what cannot be searched.
 
-    Raises TypeError if they are not floating point and ValueError if they are not a non-empty matrix or hold
+    Raises WrongTypeError if they are not floating point and ValueError if they are not a non-empty matrix or hold
     a NaN, an infinity or values whose products overflow; `name` is the set's name in the message.
     """
     if isinstance(embeddings, np.ndarray):
         embeddings = torch.from_numpy(embeddings if embeddings.flags.writeable else embeddings.copy())
     if not embeddings.is_floating_point():
-        raise TypeError(
+        raise WrongTypeError(
             f"The {name} embeddings are {embeddings.dtype}: pass floating-point embeddings (N, D)."
         )
     if embeddings.ndim != 2 or 0 in embeddings.shape:
-        raise ValueError(
+        raise InputError(
             f"The {name} embeddings have shape {tuple(embeddings.shape)}: pass a matrix (N, D) with at least "
             "one row and one column. If the set is empty, check the split that it comes from."
         )
@@ -79,20 +80,20 @@ def _refuse_non_finite(name: str, embeddings: Tensor, row: int) -> None:
     values = embeddings[row]
     bad = values[~values.isfinite()]
     value = float(bad[0]) if len(bad) else float(values.abs().max())
-    raise ValueError(
+    raise InputError(
         f"Row {row} of the {name} embeddings holds {value}: only finite embeddings with finite products can be "
         "ranked. Look at this image and at the loss of the run; a model that diverged gives NaN everywhere."
     )
 
 
 def check_search(query: Tensor, gallery: Tensor, chunk_size: int) -> None:
-    """Raise ValueError if the two sets cannot be compared, or not in chunks of this size."""
+    """Raise InputError if the two sets cannot be compared, or not in chunks of this size."""
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"The query embeddings have {query.shape[1]} dimensions and the gallery embeddings "
             f"{gallery.shape[1]}: embed both sets with the same model."
         )
     if chunk_size < 1:
-        raise ValueError(
+        raise InputError(
             f"chunk_size is {chunk_size}: it is the number of queries searched at a time, at least 1."
         )

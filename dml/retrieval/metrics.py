@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dml.distributed import deal, gather_numbers, gather_rows, is_main
+from dml.errors import InputError
 from dml.retrieval.backends import BLOCK, choose_backend
 from dml.retrieval.index import CHUNK_SIZE, Array, check_search, device_of
 from dml.retrieval.ranking import one_thread, rank
@@ -99,7 +100,7 @@ def retrieval_metrics(
     Memory, in every process: a rounded float32 copy of each set, a float64 copy of the gallery if ties must be settled
     over all of it, and blocks bounded by chunk_size; with backend torch all of it on the device of the queries.
 
-    Raises ValueError or TypeError, with the value and the first bad row, for what cannot be ranked. Warns
+    Raises InputError or TypeError, with the value and the first bad row, for what cannot be ranked. Warns
     (UserWarning) if the mean pairwise cosine is above 0.999: such a model has collapsed.
     Source: Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020.
     """
@@ -113,7 +114,7 @@ def retrieval_metrics(
         _warn_if_collapsed(sets)
     rows = _answerable(counts)
     if len(rows) == 0:
-        raise ValueError(
+        raise InputError(
             f"None of the {len(counts)} queries has a correct item in the gallery of {len(sets.gallery)}, so "
             "that no metric is defined: check that both sets use the same class numbers, and that the "
             "classes of a set searched in itself have at least two images."
@@ -185,11 +186,11 @@ def _per_query(correct: Tensor, counts: Tensor, recall_at: Sequence[int]) -> Ten
 
 def _check_recall_at(recall_at: Sequence[int], available: int) -> None:
     if not recall_at or min(recall_at) < 1:
-        raise ValueError(
+        raise InputError(
             f"recall_at is {tuple(recall_at)}: pass one or more ranks of at least 1, such as (1, 2, 4, 8)."
         )
     if max(recall_at) > available:
-        raise ValueError(
+        raise InputError(
             f"recall_at asks for recall@{max(recall_at)}, but a query has only {available} gallery items to "
             f"find: pass ranks of at most {available}."
         )

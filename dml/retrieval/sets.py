@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dml.errors import InputError, WrongTypeError
 from dml.retrieval.backends import at_a_time
 from dml.retrieval.index import Array, float32_embeddings
 
@@ -59,7 +60,7 @@ def labelled_sets(
 ) -> LabelledSets:
     """Check sets, bring their embeddings to unit length and to the grid, and put all on a device.
 
-    Without a gallery the queries are it. Raises ValueError or TypeError for what cannot be ranked.
+    Without a gallery the queries are it. Raises InputError or TypeError for what cannot be ranked.
     """
     x = _unit_embeddings("query", query, device)
     labels = _integer_labels("query", query_labels, len(query)).to(device)
@@ -67,7 +68,7 @@ def labelled_sets(
         return LabelledSets(x, labels, x, labels, same=True)
     if gallery is None or gallery_labels is None:
         names = ("gallery", "gallery_labels") if gallery_labels is None else ("gallery_labels", "gallery")
-        raise ValueError(
+        raise InputError(
             f"{names[0]} is given but {names[1]} is not: pass both, or neither to search the queries."
         )
     y = _unit_embeddings("gallery", gallery, device)
@@ -79,7 +80,7 @@ def _unit_embeddings(name: str, embeddings: Array, device: torch.device) -> Tens
     x = float32_embeddings(name, embeddings).to(device)
     lengths = torch.cat([_lengths(part) for part in torch.split(x, at_a_time(device, x.shape[1]))])
     if not lengths.all():
-        raise ValueError(
+        raise InputError(
             f"Row {int(lengths.flatten().argmin())} of the {name} embeddings is all zeros: it has no direction to be "
             "compared by. Look at this image, and at whether the model has collapsed."
         )
@@ -105,12 +106,12 @@ def round_to_grid(embeddings: Tensor) -> Tensor:
 def _integer_labels(name: str, labels: Array, length: int) -> Tensor:
     labels = torch.from_numpy(labels.copy()) if isinstance(labels, np.ndarray) else labels
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(
+        raise WrongTypeError(
             f"The {name} labels are {labels.dtype}: pass class numbers of an integer type (floating point "
             "would merge large ones)."
         )
     if labels.shape != (length,):
-        raise ValueError(
+        raise InputError(
             f"The {name} set has {length} embeddings and labels of shape {tuple(labels.shape)}: pass one "
             "label per embedding."
         )

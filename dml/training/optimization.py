@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from dml.errors import InputError
 from dml.losses import Objective
 from dml.model import EmbeddingModel
 
@@ -36,7 +37,7 @@ def parameter_groups(
     keeps its group: nothing is propagated back to it, and it does not count in the norm of the gradient.
 
     Raises:
-        ValueError: there is nothing that learns.
+        InputError: there is nothing that learns.
     """
     roles: dict[str, list[nn.Parameter]] = {role: [] for role in multipliers}
     for name, parameter in model.named_parameters():
@@ -46,7 +47,7 @@ def parameter_groups(
         roles["class_codes" if name.startswith("zero_shot.") else "proxies"].append(parameter)
     if not any(parameters and multipliers[role] for role, parameters in roles.items()):
         present = ", ".join(f"learning_rates.{role}" for role, parameters in roles.items() if parameters)
-        raise ValueError(f"nothing would learn: of {present} at least one must be above 0")
+        raise InputError(f"nothing would learn: of {present} at least one must be above 0")
     for role, parameters in roles.items():
         if not multipliers[role]:
             for parameter in parameters:
@@ -106,11 +107,11 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float, final: f
     Source: Smith and Topin 2018; the momentum is left alone.
     """
     if not 0 <= warmup < 1:
-        raise ValueError(
+        raise InputError(
             f"scheduler.warmup={warmup}: the share of the steps in which the rates rise lies in [0, 1)"
         )
     if not 0 < final <= 1:
-        raise ValueError(
+        raise InputError(
             f"scheduler.final={final}: the share of the rates that is left at the end lies in (0, 1]"
         )
     if total_steps < 1:
@@ -138,11 +139,11 @@ def plateau(optimizer: Optimizer, *, total_steps: int, factor: float, patience: 
     """Multiply the rates by ``factor`` when the validation figure has not risen for more than ``patience`` validations.
 
     Raises:
-        ValueError: a factor that does not lower the rates, or a negative patience.
+        InputError: a factor that does not lower the rates, or a negative patience.
     """
     del total_steps
     if not 0 < factor < 1:
-        raise ValueError(f"scheduler.factor={factor}: the rates are multiplied by it; it lies in (0, 1)")
+        raise InputError(f"scheduler.factor={factor}: the rates are multiplied by it; it lies in (0, 1)")
     if patience < 0:
-        raise ValueError(f"scheduler.patience={patience}: a number of validations is 0 or more")
+        raise InputError(f"scheduler.patience={patience}: a number of validations is 0 or more")
     return ReduceLROnPlateau(optimizer, mode="max", factor=factor, patience=patience, threshold=0.0)

@@ -6,6 +6,8 @@ import math
 import re
 import time
 
+from dml.errors import InputError
+
 __all__ = ["SaveTimer"]
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(min|minutes?|steps?)")
@@ -18,7 +20,7 @@ class SaveTimer:
         every: ``10 min``, ``500 steps``, or None for never.
 
     Raises:
-        ValueError: another form, or no time at all.
+        InputError: another form, or no time at all.
     """
 
     def __init__(self, every: str | None) -> None:
@@ -26,7 +28,7 @@ class SaveTimer:
         if every is not None:
             form = _FORM.fullmatch(every.strip())
             if form is None or not float(form[1]) or (form[2].startswith("step") and "." in form[1]):
-                raise ValueError(
+                raise InputError(
                     f"trainer.save_every={every}: give minutes or steps above 0, as in trainer.save_every='10 min' or "
                     "trainer.save_every='500 steps'; null saves at validations only"
                 )
