@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -196,9 +196,9 @@ def images_below(folder: Path, tops: Iterable[str] = (".",)) -> set[str]:
     return found
 
 
-def first_few(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str], *, show: Callable[[str], str] = repr) -> str:
     """The beginning of a list, for a message."""
-    few = ", ".join(repr(name) for name in names[:3])
+    few = ", ".join(show(name) for name in names[:3])
     return f"the first are {few}" if len(names) > 1 else f"namely {few}"
 
 
