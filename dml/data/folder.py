@@ -19,7 +19,7 @@ from dml.data.dataset import Loading, train_test
 from dml.data.discovery import LINKED, Found, describe, find_images
 from dml.data.emoji import hashed_half
 from dml.data.records import TrainTest
-from dml.errors import InputError, MissingFileError
+from dml.distributed import is_main
 
 __all__ = ["folder", "warn_of_single_images"]
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 HALVES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 OTHER_PARTS = {"val", "valid", "validation", "dev", "query", "gallery", "probe"}
-AGAIN = "further names of the same images"
+AGAIN = "other names of images"
 
 
 def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str) -> TrainTest:
@@ -142,7 +142,8 @@ def _tell(root: str, found: Found, halves: Mapping[str, str]) -> None:
         )
     layout = f"split by the folders {', '.join(sorted(halves))}" if halves else "one folder per class"
     left_out = {**found.left_out, **({AGAIN: sorted(found.others)} if found.others else {})}
-    log.info("%s: %s; left out: %s", root, layout, describe(left_out))
+    if is_main():
+        log.info("%s: %s; left out: %s", root, layout, describe(left_out))
 
 
 def warn_of_single_images(rows: Sequence[Row]) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 
 __all__ = ["HEIF", "NO_PICTURE", "RAW", "readable_suffixes", "register_heif", "why_no_picture"]
 
-NO_PICTURE = "no pictures"
-RAW = "raw files of a camera, which are to be developed first"
+NO_PICTURE = "not pictures"
+RAW = "raw files of cameras"
 HEIF = "HEIC"
 
 # Pillow has no decoder of its own for these

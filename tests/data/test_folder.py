@@ -141,15 +141,15 @@ def test_the_log_says_which_layout_was_seen_and_what_was_left_out(
     with caplog.at_level("INFO"):
         read(tmp_path)
     assert caplog.messages == [
-        f"{tmp_path}: split by the folders Test, Train; left out: 1 further names of the same images "
-        "('Test/plum/again.png'), 1 hidden ('Train/.DS_Store'), 2 no pictures ('Train/notes.txt', ...)"
+        f"{tmp_path}: split by the folders Test, Train; left out: 1 hidden ('Train/.DS_Store'), "
+        "2 not pictures ('Train/notes.txt', ...), 1 other names of images ('Test/plum/again.png')"
     ]
 
 
 def test_pictures_that_are_all_left_out_are_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "apple").mkdir()
     (tmp_path / "apple" / "1.NEF").write_bytes(b"MM\0*")
-    with pytest.raises(ValueError, match=r"holds no pictures: .*left out: 1 raw files of a camera.*1.NEF"):
+    with pytest.raises(ValueError, match=r"holds no pictures: .*left out: 1 raw files of cameras .*1.NEF"):
         read(tmp_path)
 
 
