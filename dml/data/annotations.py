@@ -144,7 +144,7 @@ def check_files(annotations: Annotations) -> None:
     present = images_below(annotations.folder, _tops(annotations.rows))
     unseen = sorted({row.file for row in annotations.rows} - present)
     if missing := [file for file in unseen if not (annotations.folder / file).is_file()]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing):,} of {len(annotations.rows):,} images are missing below {annotations.folder}, "
             f"{first_few(missing)}: the archive was unpacked in part, or files were moved or deleted; unpack it again, "
             "which leaves what is there and adds the rest"

@@ -131,7 +131,7 @@ def _build(images: ImageFiles, path: Path, key: bytes, suffix: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         if _key(images) != key:
-            raise OSError("pictures changed while they were read; start again")
+            raise FileError("pictures changed while they were read; start again")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

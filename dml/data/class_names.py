@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from dml.data.annotations import Row, first_few
+from dml.errors import InputError
 
 __all__ = ["composed", "with_composed_labels"]
 
@@ -23,7 +24,7 @@ def with_composed_labels(rows: Sequence[Row]) -> list[Row]:
     Names that differ in nothing but upper and lower case, or compatible forms of letters, get a warning and stay two.
 
     Raises:
-        ValueError: names differ in nothing but blanks or characters that cannot be seen.
+        InputError: names differ in nothing but blanks or characters that cannot be seen.
     """
     spelled = {row.label for row in rows}
     if merged := _alike(spelled, composed):
@@ -36,7 +37,7 @@ def with_composed_labels(rows: Sequence[Row]) -> list[Row]:
     labels = {composed(name) for name in spelled}
     if unseen := _alike(labels, _visible):
         names = [" = ".join(map(ascii, group)) for group in unseen]
-        raise ValueError(
+        raise InputError(
             f"{len(names)} names of classes come in spellings that look the same, {first_few(names, show=str)}: they "
             "differ in blanks or in characters that cannot be seen; rename them, so that they are one class or two"
         )

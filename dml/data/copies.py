@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from dml.data.annotations import Row, first_few
+from dml.errors import user_files
 
 __all__ = ["equal_files", "warn_of_copies"]
 
@@ -20,9 +21,11 @@ def warn_of_copies(folder: Path, rows: Sequence[Row]) -> None:
     """Warn of images with the same content, and say how many groups of them reach over classes or halves.
 
     Raises:
-        OSError: a file cannot be read.
+        FileError: a file cannot be read.
     """
-    groups = [[rows[i] for i in group] for group in equal_files([folder / row.file for row in rows])]
+    with user_files(f"comparing the images of {folder}"):
+        found = equal_files([folder / row.file for row in rows])
+    groups = [[rows[i] for i in group] for group in found]
     if not groups:
         return
     halves = [group for group in groups if len({row.split for row in group}) > 1]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dml.data.annotations import first_few
 from dml.data.formats import HEIF, why_no_picture
+from dml.errors import FileError, InputError
 
 __all__ = [
     "LINKED",
@@ -63,8 +64,8 @@ def find_images(root: str | Path) -> Found:
     """All pictures at any depth; links are followed, and each folder and each file is taken once.
 
     Raises:
-        OSError: folders, files or links cannot be read.
-        ValueError: some are in a format for which a package is missing.
+        FileError: folders, files or links cannot be read.
+        InputError: some are in a format for which a package is missing.
     """
     search = _Search(Path(root))
     found = search.found
@@ -77,17 +78,17 @@ def refuse_unread(place: str, unreadable: Mapping[str, str], heif: Sequence[str]
     """Refuse images that are there and would be missing from the data.
 
     Raises:
-        OSError: there are unreadable ones.
-        ValueError: there are images in HEIC, for which a package is missing.
+        FileError: there are unreadable ones.
+        InputError: there are images in HEIC, for which a package is missing.
     """
     if unreadable:
         named = first_few([f"{name!r} ({reason})" for name, reason in sorted(unreadable.items())], show=str)
-        raise OSError(
+        raise FileError(
             f"{place}: {len(unreadable):,} files or folders cannot be read, {named}: mend or remove them, "
             "so that no image is missed in silence"
         )
     if heif:
-        raise ValueError(
+        raise InputError(
             f"{place}: {len(heif):,} of {len(heif) + others:,} images are in HEIC or AVIF, {first_few(sorted(heif))}, "
             "and nothing here reads them: `pip install pillow-heif`, or convert them, or move them elsewhere"
         )

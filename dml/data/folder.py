@@ -20,6 +20,7 @@ from dml.data.discovery import LINKED, Found, describe, find_images
 from dml.data.emoji import hashed_half
 from dml.data.records import TrainTest
 from dml.distributed import is_main
+from dml.errors import InputError, MissingFileError
 
 __all__ = ["folder", "warn_of_single_images"]
 
@@ -37,17 +38,17 @@ def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str)
     however many links lead to it; what is left out is said in the log, with the reason.
 
     Raises:
-        FileNotFoundError: root is no folder.
-        OSError: files or folders cannot be read.
-        ValueError: there are no pictures, some lie outside of every class or in two, a class is in both halves, or
+        MissingFileError: root is no folder.
+        FileError: files or folders cannot be read.
+        InputError: there are no pictures, some lie outside of every class or in two, a class is in both halves, or
             the layout is another one.
     """
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
     if not Path(root).is_dir():
-        raise FileNotFoundError(f"dataset.root={root} is no folder: give one that holds a folder per class")
+        raise MissingFileError(f"dataset.root={root} is no folder: give one that holds a folder per class")
     found = find_images(root)
     if not found.files:
-        raise ValueError(
+        raise InputError(
             f"dataset.root={root} holds no pictures: it needs a folder per class with pictures in it; left out: "
             f"{describe(found.left_out)}"
         )
@@ -81,7 +82,7 @@ def _halves(root: str, tops: Collection[str]) -> dict[str, str]:
     """The half of each folder of a root that is split; nothing for one that holds classes.
 
     Raises:
-        ValueError: it is split in another way, or its classes lie one folder deeper.
+        InputError: it is split in another way, or its classes lie one folder deeper.
     """
     halves = {top: HALVES[top.casefold()] for top in tops if top.casefold() in HALVES}
     is_split = {"train", "test"} == set(halves.values())
@@ -89,12 +90,12 @@ def _halves(root: str, tops: Collection[str]) -> dict[str, str]:
     if is_split and len(halves) == len(tops):
         return halves
     if is_split or (len(tops) > 1 and len(named) == len(tops)):
-        raise ValueError(
+        raise InputError(
             f"dataset.root={root} holds the folders {', '.join(sorted(tops))}, which look like a split, but it has to "
             f"be train and test, and nothing beside them ({_advice(tops)})"
         )
     if len(tops) == 1:
-        raise ValueError(
+        raise InputError(
             f"dataset.root={root} holds images in one folder alone, {first_few(list(tops))}, which would be the only "
             f"class: if the classes lie in it, give dataset.root={Path(root, *tops)}; a split needs train and test"
         )
@@ -113,7 +114,7 @@ def _advice(tops: Collection[str]) -> str:
 def _check_places(root: str, found: Found, depth: int) -> None:
     """Refuse images outside of every class, and those that have names in two of them."""
     if loose := [file for file in found.files if file.count("/") < depth]:
-        raise ValueError(
+        raise InputError(
             f"{len(loose)} images of {root} lie outside of every class folder, {first_few(loose)}: move each into a "
             "folder named after its class"
         )
@@ -121,7 +122,7 @@ def _check_places(root: str, found: Found, depth: int) -> None:
     torn = [pair for pair in pairs if len({tuple(name.split("/")[:depth]) for name in pair}) > 1]
     if torn:
         named = [f"{one} = {other}" for one, other in torn]
-        raise ValueError(
+        raise InputError(
             f"{len(torn)} images of {root} lie in two class folders, {first_few(named)}: each pair is one file under "
             "two names, by a link; remove one of them"
         )

@@ -34,9 +34,9 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
     Other columns are left alone.
 
     Raises:
-        FileNotFoundError: the table or images are missing.
-        OSError: an image cannot be read.
-        ValueError: a column or a field is missing or not one of those accepted, or an image comes twice.
+        MissingFileError: the table or images are missing.
+        FileError: an image cannot be read.
+        InputError: a column or a field is missing or not one of those accepted, or an image comes twice.
     """
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
     source = Path(path)
@@ -112,7 +112,7 @@ def _refuse_repeated(source: Path, rows: Sequence[Row]) -> None:
         names[identity(source.parent / row.file)].append(row.file)
     if repeated := [files for files in names.values() if len(files) > 1]:
         spellings = [" = ".join(map(repr, dict.fromkeys(files))) for files in repeated]
-        raise ValueError(
+        raise InputError(
             f"{source} names {len(repeated)} more than once, {first_few(spellings, show=str)}: each image has one "
             "line; remove the others"
         )

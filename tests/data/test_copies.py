@@ -7,6 +7,7 @@ import pytest
 
 from dml.data import copies
 from dml.data.copies import equal_files
+from dml.errors import FileError
 from tests.trial_sets import read_folder, read_table, write_noise
 
 
@@ -49,3 +50,16 @@ def test_only_files_of_one_size_with_equal_ends_are_read_to_the_end(
     assert equal_files(paths) == [[0, 3]]
     assert read == [paths[0], paths[3], paths[4]]
     assert equal_files([]) == []
+
+
+def test_a_file_that_cannot_be_read_for_comparison_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(5, "Input/output error", str(path))
+
+    noise = write_noise(tmp_path / "photos")
+    shutil.copy(noise / "class 1/0.png", noise / "class 1/copy.png")
+    monkeypatch.setattr(copies, "_ends", fail)
+    with pytest.raises(FileError, match=r"comparing the images of .*: Input/output error .*png"):
+        read_folder(noise)
