@@ -95,14 +95,12 @@ def refuse_unread(place: str, unreadable: Mapping[str, str], heif: Sequence[str]
 
 
 def why_unreadable(path: Path) -> str:
-    """The reason why a file is no readable one, or nothing."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return _reason(path, error)
-    if not stat.S_ISREG(status.st_mode):
-        return "it is no file"
-    if status.st_size == 0:
+    """The reason why a file holds nothing to read, or nothing.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if os.stat(path).st_size == 0:
         return "it is empty"
     return "" if os.access(path, os.R_OK) else "permission denied"
 
@@ -190,14 +188,14 @@ class _Search:
         try:
             regular = stat.S_ISREG(os.stat(path).st_mode)
             why = why_no_picture(path) if regular else NO_FILE
-            key = identity(path)
+            key, unreadable = identity(path), why_unreadable(path)
         except OSError as error:
             self.found.unreadable[name] = _reason(path, error)
             return
         if why:
             self.found.left_out[why].append(name)
-        elif reason := why_unreadable(path):
-            self.found.unreadable[name] = reason
+        elif unreadable:
+            self.found.unreadable[name] = unreadable
         elif key in self._files:
             self.found.others[name] = self._files[key]
         else:
@@ -213,5 +211,5 @@ def _passed_over(name: str) -> str:
 
 def _reason(path: Path, error: OSError) -> str:
     if path.is_symlink() and not os.path.exists(path):
-        return f"a link that leads nowhere, {os.readlink(path)}"
+        return f"a link that leads nowhere or in a circle, to {os.readlink(path)}"
     return (error.strerror or str(error)).lower()
