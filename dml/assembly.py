@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,13 +64,26 @@ __all__ = [
 ]
 
 
+log = logging.getLogger(__name__)
+
 WATCHED = 6  # images in which TensorBoard shows what the pooling looks at
 NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when its weights come from a run
 
 
 def build_data(cfg: TrainConfig) -> Splits:
-    """Read the data set and split its classes by the protocol."""
-    return cast(Splits, build(cfg.protocol)(build(cfg.dataset)))
+    """Read the data set, split its classes by the protocol, and say in the log how much is in each part."""
+    splits = cast(Splits, build(cfg.protocol)(build(cfg.dataset)))
+    if is_main():
+        _log_parts(splits)
+    return splits
+
+
+def _log_parts(splits: Splits) -> None:
+    parts = {"train": splits.train, splits.val_name: splits.val, "test": splits.test}
+    for name, records in parts.items():
+        queries = 0 if records.is_query is None else int(records.is_query.sum())
+        share = f", {queries:,} of them queries" if queries else ""
+        log.info("%s: %s classes, %s images%s", name, f"{records.num_classes:,}", f"{len(records):,}", share)
 
 
 def build_model(cfg: TrainConfig, *, pretrained: bool = True) -> EmbeddingModel:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dml.assembly import build_model, build_objective, environment_of
+from dml.assembly import build_data, build_model, build_objective, environment_of
 from dml.config import ConfigError, TrainConfig, config_differences, to_plain
+from dml.data import Splits
 from dml.training import Trainer
 from tests.noise import noise
 from tests.pretend_device import pretend_gpus
@@ -198,3 +199,17 @@ def test_a_key_that_the_plus_sign_smuggled_in_is_refused(compose_smoke: Compose,
         with pytest.raises(ValueError, match=rf"the configuration does not fit .*{key.split('.')[-1]}"):
             train(compose_smoke(f"+{key}=1"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_each_part_is_said_once_by_the_main_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, compose_config: Compose
+) -> None:
+    train, test = noise(12, 2), noise(7, 3)
+    monkeypatch.setattr(
+        "dml.assembly.build", lambda _: lambda _: Splits(train, train, test, val_chooses=False)
+    )
+    caplog.set_level("INFO", "dml")
+    for is_main in (False, True):
+        monkeypatch.setattr("dml.assembly.is_main", lambda is_main=is_main: is_main)
+        build_data(compose_config())
+    assert caplog.messages == ["train: 12 classes, 24 images", "test: 7 classes, 21 images"]

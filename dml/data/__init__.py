@@ -4,6 +4,7 @@ from dml.data.cars import cars
 from dml.data.collage import collage_dataset
 from dml.data.cub import cub
 from dml.data.decoding import decode
+from dml.data.discovery import find_images
 from dml.data.emoji import emoji_dataset
 from dml.data.folder import folder
 from dml.data.inshop import inshop
@@ -35,6 +36,7 @@ __all__ = [
     "decode",
     "emoji_dataset",
     "evaluation_batches",
+    "find_images",
     "folder",
     "holdout",
     "inshop",

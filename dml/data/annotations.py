@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -142,7 +142,8 @@ def refuse_repeated(names: Sequence[str], place: str) -> None:
 def check_files(annotations: Annotations) -> None:
     """Raise MissingFileError if images are missing, with their number and the first few."""
     present = images_below(annotations.folder, _tops(annotations.rows))
-    if missing := sorted({row.file for row in annotations.rows} - present):
+    unseen = sorted({row.file for row in annotations.rows} - present)
+    if missing := [file for file in unseen if not (annotations.folder / file).is_file()]:
         raise MissingFileError(
             f"{len(missing):,} of {len(annotations.rows):,} images are missing below {annotations.folder}, "
             f"{first_few(missing)}: the archive was unpacked in part, or files were moved or deleted; unpack it again, "
@@ -181,10 +182,19 @@ def check_counts(
 
 
 def images_below(folder: Path, tops: Iterable[str] = (".",)) -> set[str]:
-    """Pictures by their suffix below some folders of a folder, as paths relative to it; hidden ones are left out."""
+    """Pictures by their suffix below some folders of a folder, as paths relative to it; hidden ones are left out.
+
+    Links are followed, and each folder is read once, by one of its names.
+    """
     found: set[str] = set()
+    read: set[tuple[int, int]] = set()
     for top in tops:
         for place, folders, files in os.walk(folder / top, followlinks=True):
+            status = os.stat(place)
+            if (key := (status.st_dev, status.st_ino)) in read and status.st_ino:
+                folders.clear()
+                continue
+            read.add(key)
             folders[:] = [name for name in folders if not name.startswith(".")]
             below = Path(place).relative_to(folder).as_posix()
             prefix = "" if below == "." else below + "/"
@@ -196,9 +206,9 @@ def images_below(folder: Path, tops: Iterable[str] = (".",)) -> set[str]:
     return found
 
 
-def first_few(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str], *, show: Callable[[str], str] = repr) -> str:
     """The beginning of a list, for a message."""
-    few = ", ".join(repr(name) for name in names[:3])
+    few = ", ".join(show(name) for name in names[:3])
     return f"the first are {few}" if len(names) > 1 else f"namely {few}"
 
 

@@ -2,7 +2,8 @@
 
 Layout of the file: the pixels of every picture one after another, then a table (n, 3) of int64 with offset, height
 and width of each, then the footer: magic number, n and the key. The key is a hash of all that the pixels depend on, so
-a picture that was changed leads to another file. A file gets its name only when it is whole.
+a picture that was changed, or one from another place, leads to another file. A file gets its name only when it is
+whole.
 """
 
 from __future__ import annotations
@@ -94,13 +95,17 @@ def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
 def _key(images: ImageFiles) -> bytes:
     """A hash of what the pixels depend on: the files as they are now, the size, and what decodes and resizes them."""
     versions = (torch.__version__, simplejpeg.__version__, PIL.__version__)
-    digest = hashlib.sha256(
-        json.dumps([images.short_side, versions, torch.backends.cpu.get_cpu_capability()]).encode()
-    )
+    how = [images.short_side, versions, torch.backends.cpu.get_cpu_capability()]
+    digest = hashlib.sha256(json.dumps([str(images.folder.resolve()), *how]).encode())
     for file in images.files:
-        stat = (images.folder / file).stat()
-        digest.update(json.dumps([file, stat.st_size, stat.st_mtime_ns]).encode())
+        digest.update(json.dumps([file, *_state(images.folder / file)]).encode())
     return digest.digest()
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Numbers of which one changes with the content: a copy may keep size and time, but not inode or time of change."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _is_whole(path: Path, key: bytes) -> bool:
@@ -125,6 +130,8 @@ def _build(images: ImageFiles, path: Path, key: bytes, suffix: str) -> None:
             file.write(FOOTER.pack(MAGIC, len(table), key))
             file.flush()
             os.fsync(file.fileno())
+        if _key(images) != key:
+            raise FileError("pictures changed while they were read; start again")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from dml.data.class_names import composed
 from dml.data.records import Records, TrainTest
 from dml.data.sharing import SharedImages
 from dml.errors import InputError, MissingFileError
@@ -52,11 +53,12 @@ class EmojiImages:
 
 
 def hashed_half(class_name: str) -> str:
-    """The half of a class, "train" or "test": parity of the first byte of the SHA-256 of its UTF-8 name.
+    """The half of a class, "train" or "test": parity of the first byte of the SHA-256 of its name.
 
-    It depends on nothing but the name, so a class never changes sides when others come or go.
+    The name counts in UTF-8 and in the normal form C of Unicode, so a class never changes sides when others come or go,
+    nor when it is copied by another system.
     """
-    return "test" if hashlib.sha256(class_name.encode()).digest()[0] % 2 else "train"
+    return "test" if hashlib.sha256(composed(class_name).encode()).digest()[0] % 2 else "train"
 
 
 def emoji_dataset(root: str | Path) -> TrainTest:

@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from dml.data.class_names import composed
 from dml.data.records import Splits, TrainTest
 from dml.errors import InputError
 
@@ -91,4 +92,4 @@ def _splits(data: TrainTest, held_out: tuple[str, ...] | list[str], rule: str, r
 
 
 def _hash(name: str) -> bytes:
-    return hashlib.sha256(f"holdout:{name}".encode()).digest()
+    return hashlib.sha256(f"holdout:{composed(name)}".encode()).digest()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from dml.data.annotations import Annotations, Row, first_few, refuse_repeated
+from dml.data.annotations import Annotations, Row, first_few
+from dml.data.class_names import with_composed_labels
+from dml.data.copies import warn_of_copies
 from dml.data.dataset import Loading, train_test
+from dml.data.discovery import Identity, identity, refuse_unread, why_unreadable
 from dml.data.emoji import hashed_half
 from dml.data.folder import warn_of_single_images
+from dml.data.formats import HEIF, why_no_picture
 from dml.data.records import TrainTest
 from dml.errors import InputError, MissingFileError
 
@@ -30,18 +35,22 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
 
     Raises:
         MissingFileError: the table or images are missing.
-        InputError: a column or a field is missing or not one of those accepted, or a path comes twice.
+        FileError: an image cannot be read.
+        InputError: a column or a field is missing or not one of those accepted, or an image comes twice.
     """
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
     source = Path(path)
     rows = _read(source)
-    refuse_repeated([os.path.normpath(row.file) for row in rows], path)
     if missing := [row.file for row in rows if not (source.parent / row.file).is_file()]:
         raise MissingFileError(
             f"{path}: {len(missing):,} of {len(rows):,} images are not there, {first_few(missing)}; a path is absolute "
             f"or relative to {source.parent.resolve()}"
         )
+    _refuse_unread(source, rows)
+    _refuse_repeated(source, rows)
+    rows = with_composed_labels(rows)
     _check_roles(path, rows)
+    warn_of_copies(source.parent, rows)
     warn_of_single_images(rows)
     return train_test("table", Annotations(source.parent, rows, (source,)), loading)
 
@@ -87,6 +96,26 @@ def _row(place: str, line: dict[str | None, str | None]) -> Row:
     return Row(
         fields["path"], fields["label"], fields["split"] or hashed_half(fields["label"]), fields["role"]
     )
+
+
+def _refuse_unread(source: Path, rows: Sequence[Row]) -> None:
+    paths = {row.file: source.parent / row.file for row in rows}
+    unreadable = {file: reason for file, path in paths.items() if (reason := why_unreadable(path))}
+    heif = [file for file in paths if file not in unreadable and why_no_picture(paths[file]) == HEIF]
+    refuse_unread(str(source), unreadable, heif, len(paths) - len(heif))
+
+
+def _refuse_repeated(source: Path, rows: Sequence[Row]) -> None:
+    """Refuse images that come more than once, however their paths are spelled and by whatever link."""
+    names: dict[Identity, list[str]] = defaultdict(list)
+    for row in rows:
+        names[identity(source.parent / row.file)].append(row.file)
+    if repeated := [files for files in names.values() if len(files) > 1]:
+        spellings = [" = ".join(map(repr, dict.fromkeys(files))) for files in repeated]
+        raise InputError(
+            f"{source} names {len(repeated)} more than once, {first_few(spellings, show=str)}: each image has one "
+            "line; remove the others"
+        )
 
 
 def _check_roles(path: str, rows: list[Row]) -> None:

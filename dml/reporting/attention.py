@@ -22,7 +22,7 @@ from dml.assembly import build_data
 from dml.attention import AttentionMaps, NoWeightsError, attention_maps
 from dml.config import build
 from dml.data import Records, decode
-from dml.data.annotations import images_below
+from dml.data.discovery import find_images
 from dml.devices import choose_device
 from dml.errors import MissingFileError
 from dml.functional.overlay import ABOVE, BELOW, COVER, departure, tint
@@ -123,7 +123,7 @@ def _find_pictures(images: Sequence[str]) -> list[str]:
     for name in images:
         path = Path(name)
         if path.is_dir():
-            matches = [str(path / file) for file in sorted(images_below(path))]
+            matches = [str(path / file) for file in find_images(path).files]
         else:
             matches = [name] if path.exists() else sorted(glob.glob(name, recursive=True))
         if not matches:

@@ -102,6 +102,20 @@ def test_a_data_set_that_is_there_twice_has_to_be_chosen(
         read_small("cub", tmp_path)
 
 
+def test_links_that_lead_in_circles_end_and_classes_may_be_links_to_one_folder(
+    write_small: Write, read_small: Read, tmp_path: Path
+) -> None:
+    folder = write_small("cub", tmp_path) / "images"
+    first, second = sorted(folder.iterdir())[:2]
+    for image in second.iterdir():
+        image.rename(first / image.name)
+    second.rmdir()
+    second.symlink_to(first)
+    for name in ("all", "again"):  # two double the names with every level
+        (folder / name).symlink_to(".")
+    assert [len(half) for half in read_small("cub", tmp_path)] == [5, 6]
+
+
 def test_half_an_archive_names_the_first_images_that_are_missing(
     layout: str, write_small: Write, read_small: Read, tmp_path: Path
 ) -> None:

@@ -163,6 +163,68 @@ def test_a_changed_picture_another_size_and_another_list_lead_to_other_files(tmp
     assert len(built(tmp_path)) == 4
 
 
+def write_plain(folder: Path, red: int) -> ImageFiles:
+    """Files of one size and one time, whatever their colour."""
+    folder.mkdir(exist_ok=True)
+    for i in range(2):
+        Image.new("RGB", (8, 6), (red + i, 0, 0)).save(folder / f"{i}.bmp")
+        os.utime(folder / f"{i}.bmp", ns=(0, 0))
+    return ImageFiles(folder, ("0.bmp", "1.bmp"), None)
+
+
+def replace_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("former"))
+    folder.with_name("other").rename(folder)
+
+
+def turn_link(folder: Path) -> None:
+    folder.rename(folder.with_name("former"))
+    folder.symlink_to(folder.with_name("other"))
+
+
+CHANGES = {
+    "other content in the files": lambda folder: write_plain(folder, 101),
+    "another folder at the place": replace_folder,
+    "a link in its place": turn_link,
+    "other files moved over them": lambda folder: [
+        (folder.with_name("other") / f"{i}.bmp").replace(folder / f"{i}.bmp") for i in range(2)
+    ],
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_other_pictures_at_the_same_place_never_give_the_old_pixels(change: str, tmp_path: Path) -> None:
+    images = write_plain(tmp_path / "photos", 1)
+    write_plain(tmp_path / "other", 101)
+    assert cached(images, tmp_path / "cache", "x")[1][0, 0].tolist() == [2, 0, 0]
+    CHANGES[change](images.folder)
+    assert images.folder.joinpath("0.bmp").stat().st_mtime_ns == 0
+    assert cached(images, tmp_path / "cache", "x")[1][0, 0].tolist() == [102, 0, 0]
+
+
+def test_another_root_has_a_cache_of_its_own_and_a_link_to_it_has_the_same(tmp_path: Path) -> None:
+    images, others = write_plain(tmp_path / "photos", 1), write_plain(tmp_path / "other", 101)
+    cached(images, tmp_path / "cache", "x")
+    assert cached(others, tmp_path / "cache", "x")[0][0, 0].tolist() == [101, 0, 0]
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    by_link = ImageFiles(tmp_path / "link", images.files, None)
+    assert cached(by_link, tmp_path / "cache", "x")[0][0, 0].tolist() == [1, 0, 0]
+    assert len(built(tmp_path)) == 2
+
+
+def test_pictures_that_change_while_they_are_read_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_plain(tmp_path / "photos", 1)
+    decoded = cache_module._decoded
+    monkeypatch.setattr(
+        cache_module, "_decoded", lambda _: (write_plain(images.folder, 7), *decoded(images))[1:]
+    )
+    with pytest.raises(OSError, match=r"pictures changed while they were read; start again"):
+        cached(images, tmp_path / "cache", "x")
+    assert not built(tmp_path)
+
+
 def test_a_finished_cache_is_read_where_nothing_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,66 @@ def test_a_class_with_one_image_is_a_warning_with_its_name(tmp_path: Path) -> No
         read(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        write(tmp_path, "plum/second.png")
+        write(tmp_path, *two_each("apple", "pear"), "plum/only.png", "plum/second.png")
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Train", "Test"), ("TRAIN", "testing"), ("training", "test")])
+def test_a_split_is_known_however_it_is_written(one: str, other: str, tmp_path: Path) -> None:
+    train, test = read(write(tmp_path, *two_each(f"{one}/pear", f"{one}/apple", f"{other}/plum")))
+    assert train.class_names == ("apple", "pear") and test.class_names == ("plum",)
+
+
+@pytest.mark.parametrize(
+    ("tops", "advice"),
+    [
+        (["train", "valid", "test"], "protocol holds out classes for validation"),
+        (["train", "val"], "protocol holds out classes for validation"),
+        (["train", "test", "extra"], "move the others into one of the two, or out of the root"),
+        (["train", "query", "gallery"], "dataset=table takes queries and a gallery"),
+    ],
+)
+def test_another_split_is_refused_with_the_folders_that_were_seen(
+    tops: list[str], advice: str, tmp_path: Path
+) -> None:
+    write(tmp_path, *two_each(*(f"{top}/{name}" for top in tops for name in ("pear", "apple"))))
+    with pytest.raises(ValueError, match=rf"holds the folders {', '.join(sorted(tops))}, which.*{advice}"):
+        read(tmp_path)
+
+
+def test_classes_may_be_called_as_parts_of_a_split_among_others(tmp_path: Path) -> None:
+    train, test = read(write(tmp_path, *two_each("train", "car", "boat", "plane", "probe", "doll")))
+    assert {*train.class_names, *test.class_names} == {"train", "car", "boat", "plane", "probe", "doll"}
+
+
+@pytest.mark.parametrize("top", ["dataset", "train"])
+def test_a_root_one_folder_too_high_is_refused_with_the_right_one(top: str, tmp_path: Path) -> None:
+    write(tmp_path, *two_each(f"{top}/pear", f"{top}/apple"))
+    with pytest.raises(
+        ValueError, match=rf"one folder alone, namely '{top}'.*dataset.root=.*/{top}; a split"
+    ):
+        read(tmp_path)
+
+
+def test_the_log_says_which_layout_was_seen_and_what_was_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, *two_each("Train/pear", "Train/apple", "Test/plum"))
+    for name in ("notes.txt", "prices.csv", ".DS_Store"):
+        (tmp_path / "Train" / name).write_text("ripe")
+    (tmp_path / "Test" / "plum" / "again.png").hardlink_to(tmp_path / "Test" / "plum" / "0.png")
+    with caplog.at_level("INFO"):
+        read(tmp_path)
+    assert caplog.messages == [
+        f"{tmp_path}: split by the folders Test, Train; left out: 1 hidden ('Train/.DS_Store'), "
+        "2 not pictures ('Train/notes.txt', ...), 1 other names of images ('Test/plum/again.png')"
+    ]
+
+
+def test_pictures_that_are_all_left_out_are_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "apple").mkdir()
+    (tmp_path / "apple" / "1.NEF").write_bytes(b"MM\0*")
+    with pytest.raises(ValueError, match=r"holds no pictures: .*left out: 1 raw files of cameras .*1.NEF"):
         read(tmp_path)
 
 

@@ -54,6 +54,12 @@ def test_a_folder_is_trained_on_and_searched(
     words = [sys.executable, str(ROOT / "train.py"), *options(FOLDER)]
     done = subprocess.run(words, cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert re.findall(r"^.*: .*(?:images|\)|nothing)$", done.stdout, re.MULTILINE) == [
+        "photos: one folder per class; left out: 1 not pictures ('items.csv')",
+        "train: 17 classes, 68 images",
+        "val: 4 classes, 16 images",
+        "test: 19 classes, 76 images",
+    ]
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     monkeypatch.chdir(place)
     exec(code, {})
@@ -62,12 +68,17 @@ def test_a_folder_is_trained_on_and_searched(
 
 
 def test_a_table_with_roles_searches_its_gallery_with_the_same_figures_from_the_cache(
-    place: Path, compose_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+    place: Path,
+    compose_config: Callable[..., TrainConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "dml")
     monkeypatch.chdir(place)
     words = [word for word in options(TABLE) if not word.startswith("hydra.")]
     train(compose_config(*words, "paths.data=data"), place / "plain")
     train(compose_config(*words, "paths.data=data", "dataset.cache=true", "num_workers=2"), place / "kept")
+    assert "test: 20 classes, 80 images, 20 of them queries" in caplog.messages
     test = load_metrics(place / "plain")["test"]
     assert (test["queries"], test["gallery"]) == (20, 60) and list((place / "data" / "cache").glob("table-*"))
     for name in ("metrics.json", "history.csv"):
