@@ -69,7 +69,9 @@ def test_what_came_in_the_block_is_delivered_after_it() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
     with signals_held_back():
-        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # another thread would hear one to the process
+        signal.pthread_kill(
+            threading.get_ident(), signal.SIGUSR1
+        )  # another thread would hear one to the process
         assert not heard
     signal.signal(signal.SIGUSR1, before)
     assert heard == [signal.SIGUSR1]
