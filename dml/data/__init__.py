@@ -13,6 +13,7 @@ from dml.data.photographs import PhotographEvaluationTransform, PhotographTraini
 from dml.data.protocols import conventional, holdout, mlrc
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
+from dml.data.shards import shards
 from dml.data.sop import sop
 from dml.data.table import table
 from dml.data.transforms import EvaluationTransform, TrainingTransform
@@ -41,6 +42,7 @@ __all__ = [
     "holdout",
     "inshop",
     "mlrc",
+    "shards",
     "sop",
     "table",
     "training_batches",

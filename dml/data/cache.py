@@ -24,6 +24,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 
+from dml.data.encoded_images import EncodedImages
 from dml.data.image_files import ImageFiles
 from dml.errors import FileError
 from dml.locks import locked
@@ -67,7 +68,7 @@ class CachedImages:
         return np.frombuffer(self._pixels[end - count * 24 : end].tobytes(), np.int64).reshape(count, 3)
 
 
-def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
+def cached(images: ImageFiles | EncodedImages, folder: str | Path, name: str) -> CachedImages:
     """The same pictures from a cache file in a folder, which is built if it is not there.
 
     A build that was interrupted starts anew; of several processes one builds and the others wait for it.
@@ -92,10 +93,12 @@ def cached(images: ImageFiles, folder: str | Path, name: str) -> CachedImages:
     return CachedImages(path)
 
 
-def _key(images: ImageFiles) -> bytes:
+def _key(images: ImageFiles | EncodedImages) -> bytes:
     """A hash of what the pixels depend on: the files as they are now, the size, and what decodes and resizes them."""
     versions = (torch.__version__, simplejpeg.__version__, PIL.__version__)
     how = [images.short_side, versions, torch.backends.cpu.get_cpu_capability()]
+    if isinstance(images, EncodedImages):
+        return hashlib.sha256(json.dumps(how).encode() + images.encoded.identity).digest()
     digest = hashlib.sha256(json.dumps([str(images.folder.resolve()), *how]).encode())
     for file in images.files:
         digest.update(json.dumps([file, *_state(images.folder / file)]).encode())
@@ -117,7 +120,7 @@ def _is_whole(path: Path, key: bytes) -> bool:
     return bool(magic == MAGIC and stored == key)
 
 
-def _build(images: ImageFiles, path: Path, key: bytes, suffix: str) -> None:
+def _build(images: ImageFiles | EncodedImages, path: Path, key: bytes, suffix: str) -> None:
     log.info("building the cache %s of %d pictures, once", path, len(images))
     partial = path.with_suffix(suffix)
     try:
@@ -137,7 +140,7 @@ def _build(images: ImageFiles, path: Path, key: bytes, suffix: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _decoded(images: ImageFiles) -> Iterator[NDArray[np.uint8]]:
+def _decoded(images: ImageFiles | EncodedImages) -> Iterator[NDArray[np.uint8]]:
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), AT_A_TIME):
             yield from pool.map(images.__getitem__, range(start, min(start + AT_A_TIME, len(images))))

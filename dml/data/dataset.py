@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from dml.data.annotations import Annotations, Row, first_few
 from dml.data.cache import cached
+from dml.data.encoded_images import EncodedImages
 from dml.data.image_files import ImageFiles
 from dml.data.records import ImageStore, Records, TrainTest
 from dml.errors import InputError
@@ -24,14 +25,16 @@ class Loading:
     short_side:   pixels that the short side is resized to when a picture is read; None leaves it.
     cache:        keep the resized pictures in one file.
     cache_folder: where.
+    open_images:  finds the files, by the folder that they are relative to, their names, and short_side.
     """
 
     short_side: int | None
     cache: bool
     cache_folder: str
+    open_images: Callable[[Path, tuple[str, ...], int | None], ImageFiles | EncodedImages] = ImageFiles
 
     def store(self, name: str, folder: Path, files: Sequence[str]) -> ImageStore:
-        images = ImageFiles(folder, tuple(files), self.short_side)
+        images = self.open_images(folder, tuple(files), self.short_side)
         return cached(images, self.cache_folder, name) if self.cache else images
 
 

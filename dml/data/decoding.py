@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dml.errors import FileError, InputError
 
-__all__ = ["decode", "largest_picture", "read_picture", "resample", "resize_short_side"]
+__all__ = ["decode", "decode_bytes", "largest_picture", "read_picture", "resample", "resize_short_side"]
 
 EXIF_WITHIN = 2**17  # bytes; it stands before the picture, in a segment of at most 2^16
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
@@ -43,16 +44,25 @@ def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """The picture in a file; see decode."""
     try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
+    return decode_bytes(content, str(path))
+
+
+def decode_bytes(content: bytes, name: str) -> NDArray[np.uint8]:
+    """The picture in the content of a file, wherever it lies; see decode. The name is for the message."""
+    try:
         pixels = _decode_plain_jpeg(
-            path
+            content
         )  # the common case, in less time; the bits are those of the other way
         if pixels is None:
-            with Image.open(path, formats=_formats()) as opened:
+            with Image.open(io.BytesIO(content), formats=_formats()) as opened:
                 pixels = _convert(opened)
     except BOMBS as error:
-        raise FileError(f"{path} is refused as a picture: {error} {_how_to_raise()}") from error
+        raise FileError(f"{name} is refused as a picture: {error} {_how_to_raise()}") from error
     except UNREADABLE as error:
-        raise FileError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
+        raise FileError(f"{name} cannot be read as a picture: {error}; replace or remove it") from error
     return pixels
 
 
@@ -114,10 +124,8 @@ def resample(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)[0]
 
 
-def _decode_plain_jpeg(path: str | Path) -> NDArray[np.uint8] | None:
+def _decode_plain_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     """A sound JPEG that lies as it should be seen; None for any other file, which includes the broken ones."""
-    with open(path, "rb") as file:
-        content = file.read()
     if not content.startswith(b"\xff\xd8") or b"Exif\0\0" in content[:EXIF_WITHIN]:
         return None
     try:

@@ -1,0 +1,60 @@
+"""Pictures that lie inside of larger files until they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dml.data.decoding import decode_bytes, resize_short_side
+from dml.errors import FileError, InputError
+
+__all__ = ["Encoded", "EncodedImages"]
+
+
+class Encoded(Protocol):
+    """Encoded pictures by row, as bytes. It travels to data workers, so it holds places and no content."""
+
+    @property
+    def identity(self) -> bytes:
+        """A hash of what the bytes depend on: a set with other content has another."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int, /) -> str:
+        """What a message calls the picture."""
+
+    def read(self, row: int, /) -> bytes:
+        """The file of the picture; raises OSError if it cannot be had as it was."""
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The deterministic half of every transform, as of ImageFiles: decoded, and the short side resized.
+
+    encoded:    one picture a row.
+    short_side: pixels; None leaves the pictures at their size.
+    """
+
+    encoded: Encoded
+    short_side: int | None
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 1:
+            raise InputError(
+                f"transform.short_side={self.short_side} must be a positive number of pixels; "
+                "null leaves the pictures at their size"
+            )
+
+    def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
+        name = self.encoded.name(row)
+        pixels = decode_bytes(self.encoded.read(row), name)
+        try:
+            return resize_short_side(pixels, self.short_side)
+        except ValueError as error:
+            raise FileError(f"{name}: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.encoded)
