@@ -27,9 +27,14 @@ OURS = {"dml", "tests", "train", *(file.stem for file in (ROOT / "benchmarks").g
 # read in an environment of open-metric-learning's, see benchmarks/peers.py
 OF_A_PEER = {"oml", "pandas", "tqdm"}
 USED_UNSEEN = {"tensorboard"}  # torch.utils.tensorboard imports it
-NOT_IN_DEV = {"pillow-heif"}  # an extra of its own, without which the tests run
+NOT_IN_DEV = {"pillow-heif", "datasets"}  # extras of their own, without which the tests run
 # on some systems and Pythons, by their markers, and the above
-LEFT_OUT = {"faiss-cpu": {"faiss"}, "tomli": {"tomli"}, "pillow-heif": {"pillow_heif"}}
+LEFT_OUT = {
+    "faiss-cpu": {"faiss"},
+    "tomli": {"tomli"},
+    "pillow-heif": {"pillow_heif"},
+    "datasets": {"datasets"},
+}
 STANDARD = sys.stdlib_module_names | {"tomllib"}
 
 

@@ -7,6 +7,7 @@ from dml.data.decoding import decode
 from dml.data.discovery import find_images
 from dml.data.emoji import emoji_dataset
 from dml.data.folder import folder
+from dml.data.hub import hub
 from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
 from dml.data.photographs import PhotographEvaluationTransform, PhotographTrainingTransform
@@ -40,6 +41,7 @@ __all__ = [
     "find_images",
     "folder",
     "holdout",
+    "hub",
     "inshop",
     "mlrc",
     "shards",

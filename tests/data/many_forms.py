@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,3 +81,17 @@ def samples(files: Mapping[str, bytes], side: str) -> dict[str, bytes]:
             f"{number:06d}.{side}": text.encode(),
         }
     return found
+
+
+def as_table(files: Mapping[str, bytes]) -> Any:
+    """The same as a table of the library datasets, with columns picture and kind."""
+    import datasets
+
+    names = sorted({name.split("/")[0] for name in files})
+    columns = {
+        "picture": [{"bytes": content, "path": None} for content in files.values()],
+        "kind": [names.index(name.split("/")[0]) for name in files],
+    }
+    kinds = {"picture": datasets.Image(decode=False), "kind": datasets.ClassLabel(names=names)}
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+    return table.cast_column("picture", datasets.Image())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dml.config import TrainConfig, build
-from tests.data.many_forms import write_tar
+from tests.data.many_forms import as_table, write_tar
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs" / "dataset").glob("*.yaml"))
@@ -19,15 +19,19 @@ def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) 
     """What reads a look-alike of a data set instead of the data set."""
     if name == "emoji":
         return []
-    if name not in ("folder", "table", "shards"):
+    if name not in ("folder", "table", "shards", "hub"):
         write_small(name, place)
         roles = ["dataset.test.query=2", "dataset.test.gallery=4"] if name == "inshop" else []
         return [f"paths.data={place}", *SMALL, *roles]
     folder = write_small("cub", place) / "images"
     if name == "folder":
         return [f"dataset.root={folder}", f"paths.data={place}"]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
+    if name == "hub":
+        pytest.importorskip("datasets", reason="the extra hub is not installed: pip install 'dml[hub]'")
+        as_table(files).save_to_disk(place / "saved")
+        return [f"dataset.name={place / 'saved'}", f"paths.data={place}"]
     if name == "shards":
-        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
         return [f"dataset.root={write_tar(place / 'birds.tar', files)}", f"paths.data={place}"]
     lines = [f"{path},{path.parent.name}" for path in sorted(folder.rglob("*.jpg"))]
     (place / "items.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
@@ -35,7 +39,9 @@ def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) 
 
 
 def test_the_data_sets_are_found() -> None:
-    assert {"emoji", "cub", "cars", "sop", "inshop", "folder", "table", "shards", *COLLAGES} <= set(NAMES)
+    assert {"emoji", "cub", "cars", "sop", "inshop", "folder", "table", "shards", "hub", *COLLAGES} <= set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize("name", ["emoji", *PHOTOGRAPHS])
