@@ -68,7 +68,7 @@ EXECUTION = (
 )
 """How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
-PLACES = ("backbone.checkpoint", "backbone.weights", "dataset.path", "dataset.root")
+PLACES = ("backbone.checkpoint", "backbone.weights", "dataset.name", "dataset.path", "dataset.root")
 """Files and folders, which may be moved: only their own names say which ones they are."""
 
 
