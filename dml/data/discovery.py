@@ -15,6 +15,7 @@ from dml.errors import FileError, InputError
 
 __all__ = [
     "LINKED",
+    "OF_THE_SYSTEM",
     "Found",
     "Identity",
     "describe",

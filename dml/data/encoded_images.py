@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +26,9 @@ class Encoded(Protocol):
 
     def name(self, row: int, /) -> str:
         """What a message calls the picture."""
+
+    def sample(self, row: int, /) -> Hashable:
+        """Something that is equal for equal bytes, and had without reading all of them."""
 
     def read(self, row: int, /) -> bytes:
         """The file of the picture; raises OSError if it cannot be had as it was."""

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["HEIF", "NO_PICTURE", "RAW", "readable_suffixes", "register_heif", "why_no_picture"]
+__all__ = [
+    "HEIF",
+    "HEIF_SUFFIXES",
+    "NO_PICTURE",
+    "RAW",
+    "readable_suffixes",
+    "register_heif",
+    "why_no_picture",
+]
 
 NO_PICTURE = "not pictures"
 RAW = "raw files of cameras"

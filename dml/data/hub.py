@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dml.data.annotations import Annotations, Row, first_few
+from dml.data.class_names import with_composed_labels
+from dml.data.copies import warn_of_encoded_copies
 from dml.data.dataset import Loading, train_test
 from dml.data.emoji import hashed_half
 from dml.data.encoded_images import EncodedImages
@@ -69,6 +71,8 @@ def hub(
     ]
     if split == "given" and by is None:
         rows = _by_part(name, rows, list(tables))
+    rows = with_composed_labels(rows)
+    warn_of_encoded_copies(f"dataset.name={name}", rows, images)
     warn_of_single_images(rows)
     loading = Loading(
         short_side=short_side,

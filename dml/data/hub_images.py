@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from dml.data.shard_index import sample
 from dml.errors import FileError
 
 __all__ = ["HubImages"]
+
+END = 4096  # bytes of a picture that are compared before all of it is
 
 
 class HubImages:
@@ -41,6 +44,14 @@ class HubImages:
         table, place = self._place(row)
         return f"{self._splits[table]}, row {place:,}"
 
+    def sample(self, row: int, /) -> bytes:
+        """A hash of its length and both its ends; of all rows of a table at once, if the table holds them."""
+        found = self._samples[row]
+        if found is None:
+            content = self.read(row)
+            found = _hash(len(content), content[:END], content[-END:])
+        return found
+
     def read(self, row: int, /) -> bytes:
         """The file of the picture; raises OSError if the table has none, or names one that is not there."""
         table, place = self._place(row)
@@ -49,8 +60,18 @@ class HubImages:
         if content is not None:
             return bytes(content)
         if isinstance(value, dict) and value.get("path"):
-            return Path(value["path"]).read_bytes()
+            try:
+                return Path(value["path"]).read_bytes()
+            except OSError as error:
+                raise FileError(f"{self.name(row)} cannot be read: {error}; restore the file") from error
         raise FileError(f"{self.name(row)} has no image: remove the row")
+
+    @cached_property
+    def _samples(self) -> list[bytes | None]:
+        return [found for table in self._tables for found in _samples(table, self._column)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_samples", "identity")}
 
     @cached_property
     def identity(self) -> bytes:
@@ -86,3 +107,16 @@ def _beside(table: Any, column: str) -> list[Path]:
         for value in ({"path": path.as_py()} for path in chunk.field("path"))
         if value["path"] and Path(value["path"]).is_file()
     ]
+
+
+def _samples(table: Any, column: str) -> Iterator[bytes | None]:
+    compute = import_module("pyarrow.compute")  # which the library brings
+    for chunk in table.data.column(column).chunks:
+        content = compute.struct_field(chunk, "bytes") if hasattr(chunk, "field") else chunk
+        starts, ends = compute.binary_slice(content, 0, END), compute.binary_slice(content, -END)
+        for length, start, end in zip(compute.binary_length(content), starts, ends, strict=True):
+            yield _hash(length.as_py(), start.as_py(), end.as_py()) if length.is_valid else None
+
+
+def _hash(length: int, start: bytes, end: bytes) -> bytes:
+    return hashlib.sha256(str(length).encode() + start + end).digest()

@@ -44,6 +44,10 @@ class ShardImages:
         """The shard and, in it, the member."""
         return f"{self._paths[int(self._places[row, 0])]}: {self._member_name(row)}"
 
+    def sample(self, row: int, /) -> tuple[int, ...]:
+        """Size and checksum, by the way it is stored."""
+        return tuple(self._places[row, 3:].tolist())
+
     def read(self, row: int, /) -> bytes:
         """The file as it was put into the shard; raises OSError as read_member does."""
         number, *place = self._places[row].tolist()

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from dml.data.formats import readable_suffixes
 from dml.data.shard_labels import Labelled, label_members
 from dml.data.shard_members import Member, list_members, read_member
 from dml.errors import FileError
@@ -51,7 +52,9 @@ def look_through(path: Path, folder: Path, *, image: str | None, label: str | No
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error}; make it readable or move it away") from error
     state = (stat.st_size, stat.st_mtime_ns)
-    key = hashlib.sha256(json.dumps([FORMAT, image, label, state, stat.st_ino, content]).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([FORMAT, image, label, state, stat.st_ino, content, sorted(readable_suffixes())]).encode()
+    ).hexdigest()
     index = folder / f"{path.stem}-{key[:16]}.json"
     found = _read(index, key)
     if found is None:

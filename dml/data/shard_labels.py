@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from dml.data.annotations import IMAGE_SUFFIXES, refuse_outside
+from dml.data.annotations import refuse_outside
+from dml.data.discovery import OF_THE_SYSTEM, refuse_unread
+from dml.data.formats import HEIF_SUFFIXES, readable_suffixes
 from dml.data.shard_members import Member
 from dml.errors import InputError
 
@@ -17,7 +19,6 @@ __all__ = ["Labelled", "label_members"]
 SIDES = ("cls", "json", "txt")  # files beside an image that say its class, in webdataset
 FIELDS = ("label", "class", "class_name", "cls", "category")
 LONGEST = 2**20  # bytes of such a file
-HOUSEKEEPING = ("__MACOSX", "@eaDir")
 
 
 class Labelled(NamedTuple):
@@ -59,6 +60,8 @@ def label_members(
             f"{shard} holds {len(twice)} files twice, such as {twice[0]!r}: write it with each once"
         )
     images = [member for member in members if _is_image(member.name, image)]
+    unread = [m.name for m in images if PurePosixPath(m.name).suffix.lower() not in readable_suffixes()]
+    refuse_unread(shard, {}, unread if image is None else (), len(images) - len(unread))
     keys = Counter(_key(member.name)[0] for member in images)
     sides: dict[str, dict[str, Member]] = defaultdict(dict)
     for member in members:
@@ -98,11 +101,11 @@ def _checked(name: str, shard: str) -> str:
 
 def _is_image(name: str, image: str | None) -> bool:
     path = PurePosixPath(name)
-    if any(part.startswith(".") or part in HOUSEKEEPING for part in path.parts):
+    if any(part.startswith(".") or part.lower() in OF_THE_SYSTEM for part in path.parts):
         return False
     if image is not None:
         return _key(name)[1] == image.lower().lstrip(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return path.suffix.lower() in readable_suffixes() | HEIF_SUFFIXES
 
 
 def _key(name: str) -> tuple[str, str]:

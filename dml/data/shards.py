@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dml.data.annotations import Annotations, Row, first_few
+from dml.data.class_names import with_composed_labels
+from dml.data.copies import warn_of_encoded_copies
 from dml.data.dataset import Loading, train_test
 from dml.data.emoji import hashed_half
 from dml.data.encoded_images import EncodedImages
@@ -24,6 +26,7 @@ from dml.data.shard_files import find_shards, halves_of_shards, refuse_copies
 from dml.data.shard_images import ShardImages
 from dml.data.shard_index import Shard, look_through
 from dml.data.shard_members import Member
+from dml.distributed import is_main
 from dml.errors import InputError
 
 __all__ = ["shards"]
@@ -81,9 +84,11 @@ def shards(
         raise InputError(f"dataset.root={root}: its {len(looked)} shards hold no pictures")
     found.sort(key=lambda image: (image.member.name, image.shard))
     rows = (_by_folder if _source(looked) == "" else _by_label)(found, split)
+    rows = with_composed_labels(rows)
     _report(looked, len(found))
-    warn_of_single_images(rows)
     images = ShardImages(looked, [(image.number, image.member) for image in found])
+    warn_of_encoded_copies(f"dataset.root={root}", rows, images)
+    warn_of_single_images(rows)
     loading = Loading(
         short_side=short_side,
         cache=cache,
@@ -148,6 +153,6 @@ def _file(image: _Found) -> str:
 def _report(looked: Sequence[Shard], count: int) -> None:
     left_out = sum((Counter(shard.found.left_out) for shard in looked), Counter[str]())
     kinds = ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(left_out.items()))
-    log.info(
-        "%s images in %s shards%s", f"{count:,}", f"{len(looked):,}", f"; left out: {kinds}" if kinds else ""
-    )
+    if is_main():
+        said = f"; left out: {kinds}" if kinds else ""
+        log.info("%s images in %s shards%s", f"{count:,}", f"{len(looked):,}", said)

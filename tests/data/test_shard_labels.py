@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dml.data import shard_labels
 from dml.data.shard_index import look_through
 from dml.data.shard_labels import Labelled
 from tests.data.many_forms import write_tar
@@ -78,9 +79,21 @@ def test_a_sample_ends_at_the_first_dot_and_of_several_images_one_suffix_is_chos
         ({"a/../../1.jpg": b""}, None, r"names 'a/\.\./\.\./1\.jpg', which lies outside"),
         ({"/etc/1.jpg": b""}, None, r"names '/etc/1\.jpg', which lies outside"),
         ({"a/\udcff.jpg": b""}, None, r"cannot be read as UTF-8: write it with another name"),
+        (
+            {"a/1.jpg": b"", "a/2.hif": b""},
+            None,
+            r"1 of 2 images are in HEIC or AVIF, namely 'a/2\.hif'",
+        ),
         ({"a/1.jpg": b"", "./a/1.jpg": b""}, None, r"holds 1 files twice, such as 'a/1\.jpg'"),
     ],
 )
-def test_what_is_refused(files: dict[str, bytes], label: str | None, message: str, tmp_path: Path) -> None:
+def test_what_is_refused(
+    files: dict[str, bytes],
+    label: str | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shard_labels, "readable_suffixes", lambda: {".jpg"})  # as without pillow-heif
     with pytest.raises(ValueError, match=r"x\.tar.*" + message):
         look(files, tmp_path, label=label)

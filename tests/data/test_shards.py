@@ -56,6 +56,11 @@ def dealt(write: Callable[[Path, dict[str, bytes]], Path], suffix: str) -> Calla
     return deal
 
 
+def other(*words: object) -> bytes:
+    """A picture with content of its own."""
+    return FILES["plum/0.jpg"] + str(words).encode()
+
+
 FORMS: dict[str, Callable[[Path], object]] = {
     "tar": dealt(write_tar, "tar"),
     "zip": dealt(write_zip, "zip"),
@@ -187,11 +192,11 @@ def test_shards_called_train_and_test_are_a_split_unless_the_hash_is_asked_for(
 ) -> None:
     write_tar(
         tmp_path / place.format("train"),
-        {f"{c}/{i}.jpg": FILES["plum/0.jpg"] for c in ("plum", "pear") for i in "12"},
+        {f"{c}/{i}.jpg": other(c, i) for c in ("plum", "pear") for i in "12"},
     )
     write_tar(
         tmp_path / place.format("Test"),
-        {f"{c}/{i}.jpg": FILES["plum/0.jpg"] for c in ("apple", "quince") for i in "12"},
+        {f"{c}/{i}.jpg": other(c, i) for c in ("apple", "quince") for i in "12"},
     )
     given, hashed = read(tmp_path, tmp_path), read(tmp_path, tmp_path, split="hash")
     assert (given.train.class_names, given.test.class_names) == (("pear", "plum"), ("apple", "quince"))
@@ -231,9 +236,7 @@ def test_a_split_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 def test_a_class_in_both_halves_and_images_outside_of_classes_are_refused_as_in_a_folder(
     tmp_path: Path,
 ) -> None:
-    write_tar(
-        tmp_path / "a.tar", {f"{h}/{c}.jpg": FILES["plum/0.jpg"] for h in ("train/a", "test/a") for c in "12"}
-    )
+    write_tar(tmp_path / "a.tar", {f"{h}/{c}.jpg": other(h, c) for h in ("train/a", "test/a") for c in "12"})
     with pytest.raises(ValueError, match=r"1 classes have images in train and in test, namely 'a'"):
         read(tmp_path, tmp_path)
     write_tar(tmp_path / "a.tar", {"a/1.jpg": FILES["plum/0.jpg"], "loose.jpg": FILES["plum/0.jpg"]})
@@ -242,9 +245,24 @@ def test_a_class_in_both_halves_and_images_outside_of_classes_are_refused_as_in_
 
 
 def test_a_class_with_one_image_is_a_warning(tmp_path: Path) -> None:
-    write_tar(tmp_path / "a.tar", {**FILES, "lemon/only.jpg": FILES["plum/0.jpg"]})
+    write_tar(tmp_path / "a.tar", {**FILES, "lemon/only.jpg": other("lemon")})
     with pytest.warns(UserWarning, match=r"1 of 6 classes have one image, namely 'lemon'"):
         read(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_copies_and_names_in_two_forms_are_warned_of_as_in_a_folder(
+    write: Callable[[Path, dict[str, bytes]], Path], tmp_path: Path
+) -> None:
+    write(tmp_path / "a.x.tar", {**FILES, "pear/copy.jpg": FILES["plum/0.jpg"], "e\u0301/1.jpg": other(1)})
+    write(tmp_path / "b.x.tar", {"\u00e9/2.jpg": other(2), "\u00e9/3.jpg": other(2)[:-1] + b"!"})
+    with pytest.warns(UserWarning) as found:
+        data = read(tmp_path, tmp_path)
+    said = " ".join(str(warning.message) for warning in found)
+    assert "1 images of dataset.root=" in said and "a.x.tar/pear/copy.jpg = a.x.tar/plum/0.jpg" in said
+    assert "1 of 1 groups of copies lie in train and in test, 1 in several classes" in said
+    assert "1 classes are spelled in two forms of Unicode" in said
+    assert data.train.num_classes + data.test.num_classes == 6
 
 
 def test_shards_of_different_layouts_are_refused(tmp_path: Path) -> None:
