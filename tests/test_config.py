@@ -172,3 +172,4 @@ def test_files_that_have_moved_are_the_same_and_others_are_not() -> None:
     assert config_differences(here, places("data", "data", "data/weights/b.pth")) == [
         "backbone.weights: data/weights/a.pth -> data/weights/b.pth"
     ]
+    assert config_differences({"dataset": {"name": "/a/saved"}}, {"dataset": {"name": "/b/saved"}}) == []

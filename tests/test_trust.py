@@ -271,6 +271,7 @@ def test_what_our_own_modules_offer_to_a_stranger_was_looked_at() -> None:
         "dml.data.TrainTest",
         "dml.data.decode",
         "dml.data.evaluation_batches",
+        "dml.data.find_images",
         "dml.data.training_batches",
         "dml.losses.CrossBatchMemory",
         "dml.losses.Losses",
