@@ -5,6 +5,7 @@ Axis letters: Q queries, G gallery items, D embedding dimension, k neighbours.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,9 @@ def choose_backend(name: str, device: torch.device) -> tuple[str, torch.device]:
 
 
 def _reason_against_faiss() -> str | None:
+    logging.getLogger("faiss").setLevel(
+        logging.WARNING
+    )  # it tells which instructions of the processor it tries
     try:
         import faiss  # noqa: F401
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,11 @@ def test_auto_is_torch_without_faiss_and_asking_for_faiss_says_what_to_do(
         ValueError, match=r"faiss cannot be imported here \(.*\): install faiss-cpu, or choose torch"
     ):
         choose_backend("faiss", CPU)
+
+
+def test_faiss_does_not_tell_a_run_which_instructions_of_the_processor_it_tries() -> None:
+    choose_backend("faiss", CPU)
+    assert not logging.getLogger("faiss.loader").isEnabledFor(logging.INFO)
 
 
 def test_on_macos_auto_does_not_even_try_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
