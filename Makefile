@@ -1,12 +1,12 @@
 # make train   set up .venv and run the main job        make test    set up .venv and run the tests
 # make check   format, lint, types, layers                 make test-gpu   the tests that need a GPU
-# make test-minimum   the tests with the oldest Python and libraries
+# make test-minimum   the tests with the oldest Python and libraries    make rehearse-gpu   those on a pretended GPU
 PYTHON ?= python3
 BIN := .venv/bin
 PYTHON_MINIMUM ?= python$(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
 MINIMUM := .venv-minimum/bin
 
-.PHONY: train test test-gpu test-minimum check clean
+.PHONY: train test test-gpu rehearse-gpu test-minimum check clean
 
 train: .venv/installed
 	$(BIN)/python train.py
@@ -16,6 +16,10 @@ test: .venv/installed
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -n0 -m gpu tests/gpu -rs
+
+# The same on a pretended GPU, so that they are right when a real one is there.
+rehearse-gpu: .venv/installed
+	DML_PRETEND_GPU=1 $(BIN)/python -m pytest -n0 -m gpu tests/gpu
 
 # What old libraries and newer ones below them warn of is not ours to mend.
 test-minimum: .venv-minimum/installed

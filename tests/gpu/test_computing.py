@@ -18,7 +18,7 @@ def test_generalized_sum_pooling_and_its_gradient_are_those_of_the_cpu(sharpness
     inputs = torch.randn(8, 32, 49, generator=generator), torch.randn(16, 32, generator=generator) / 6
     results = []
     for device in ("cpu", GPU):
-        features, prototypes = (x.to(device).requires_grad_() for x in inputs)
+        features, prototypes = (x.detach().to(device).requires_grad_() for x in inputs)
         vectors, attributes, weights = transport_pool(features, prototypes, ratio=0.3, sharpness=sharpness)
         (vectors.square().sum() + attributes.square().sum() + weights.square().sum()).backward()
         results.append(
