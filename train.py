@@ -37,9 +37,8 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
     with open_loggers(cfg, run.folder, start=trainer.step, watched=data.val) as loggers:
         trainer.fit(loggers)
 
-    best = trained_model(
-        cfg, run.folder, device=trainer.device
-    )  # chosen by the protocol, never by test classes
+    # chosen by the protocol, never by the test classes
+    best = trained_model(cfg, run.folder, device=trainer.device)
     val, test = evaluator(best, data.val), evaluator(best, data.test)
     finish_run(
         run.folder,

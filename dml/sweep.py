@@ -124,7 +124,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise ConfigError("a sweep needs Optuna, which is not installed: pip install 'dml[sweep]'") from error
+        raise ConfigError("a sweep needs Optuna, which is not installed: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

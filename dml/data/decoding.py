@@ -18,7 +18,16 @@ from torch import Tensor
 
 from dml.errors import FileError, InputError
 
-__all__ = ["decode", "decode_bytes", "largest_picture", "read_picture", "resample", "resize_short_side"]
+__all__ = [
+    "check_short_side",
+    "decode",
+    "decode_bytes",
+    "largest_picture",
+    "read_picture",
+    "resample",
+    "resize_named",
+    "resize_short_side",
+]
 
 EXIF_WITHIN = 2**17  # bytes; it stands before the picture, in a segment of at most 2^16
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
@@ -97,6 +106,27 @@ def _formats() -> list[str]:
     if VARIABLE in os.environ:
         Image.MAX_IMAGE_PIXELS = largest_picture()
     return [name for name in Image.ID if name not in RUN_BY_OTHERS]
+
+
+def check_short_side(short_side: int | None) -> None:
+    """Raise InputError for a short side that is no number of pixels."""
+    if short_side is not None and short_side < 1:
+        raise InputError(
+            f"transform.short_side={short_side} must be a positive number of pixels; "
+            "null leaves the pictures at their size"
+        )
+
+
+def resize_named(image: NDArray[np.uint8], short_side: int | None, name: object) -> NDArray[np.uint8]:
+    """As resize_short_side, with the name of the picture in the error.
+
+    Raises:
+        FileError: the result would be larger than a picture may be.
+    """
+    try:
+        return resize_short_side(image, short_side)
+    except ValueError as error:
+        raise FileError(f"{name}: {error}") from error
 
 
 def resize_short_side(image: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:

@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.data.decoding import decode_bytes, resize_short_side
-from dml.errors import FileError, InputError
+from dml.data.decoding import check_short_side, decode_bytes, resize_named
 
 __all__ = ["Encoded", "EncodedImages"]
 
@@ -46,19 +45,11 @@ class EncodedImages:
     short_side: int | None
 
     def __post_init__(self) -> None:
-        if self.short_side is not None and self.short_side < 1:
-            raise InputError(
-                f"transform.short_side={self.short_side} must be a positive number of pixels; "
-                "null leaves the pictures at their size"
-            )
+        check_short_side(self.short_side)
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
         name = self.encoded.name(row)
-        pixels = decode_bytes(self.encoded.read(row), name)
-        try:
-            return resize_short_side(pixels, self.short_side)
-        except ValueError as error:
-            raise FileError(f"{name}: {error}") from error
+        return resize_named(decode_bytes(self.encoded.read(row), name), self.short_side, name)
 
     def __len__(self) -> int:
         return len(self.encoded)

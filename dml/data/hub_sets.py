@@ -26,12 +26,12 @@ def import_datasets() -> Any:
         library = import_module("datasets")
     except ImportError as error:
         raise ConfigError(
-            "dataset=hub needs the library datasets, which is not installed: pip install 'dml[hub]'"
+            "dataset=hub needs the library datasets, which is not installed: pip install 'datasets>=4'"
         ) from error
     if int(library.__version__.split(".")[0]) < 4:
         raise ConfigError(
             f"dataset=hub needs the library datasets from version 4 on, and {library.__version__} is installed: "
-            "pip install --upgrade 'dml[hub]'"
+            "pip install --upgrade datasets"
         )
     return library
 

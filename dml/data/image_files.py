@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dml.data.decoding import read_picture, resize_short_side
+from dml.data.decoding import check_short_side, read_picture, resize_named
 from dml.data.sharing import pack_names, unpack_names
-from dml.errors import FileError, InputError
 
 __all__ = ["ImageFiles"]
 
@@ -32,18 +31,11 @@ class ImageFiles:
     short_side: int | None
 
     def __post_init__(self) -> None:
-        if self.short_side is not None and self.short_side < 1:
-            raise InputError(
-                f"transform.short_side={self.short_side} must be a positive number of pixels; "
-                "null leaves the pictures at their size"
-            )
+        check_short_side(self.short_side)
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
         path = self.folder / self.files[row]
-        try:
-            return resize_short_side(read_picture(path), self.short_side)
-        except ValueError as error:
-            raise FileError(f"{path}: {error}") from error
+        return resize_named(read_picture(path), self.short_side, path)
 
     def __len__(self) -> int:
         return len(self.files)

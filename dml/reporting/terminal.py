@@ -78,7 +78,7 @@ def print_verification(verification: Verification) -> bool:
     Returns whether they are.
     """
     console = Console()
-    different = [step for step, (then, now) in verification.steps.items() if then != now]
+    different = [step for step, (then, now) in verification.steps.items() if repr(then) != repr(now)]
     if not different:
         console.print(
             f"identical: loss and gradient norm of {len(verification.steps)} steps, to the last bit"

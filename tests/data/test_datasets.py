@@ -28,7 +28,7 @@ def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) 
         return [f"dataset.root={folder}", f"paths.data={place}"]
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
     if name == "hub":
-        pytest.importorskip("datasets", reason="the extra hub is not installed: pip install 'dml[hub]'")
+        pytest.importorskip("datasets", reason="the extra hub is not installed: pip install datasets")
         as_table(files).save_to_disk(place / "saved")
         return [f"dataset.name={place / 'saved'}", f"paths.data={place}"]
     if name == "shards":

@@ -16,7 +16,7 @@ from dml.errors import ConfigError
 from tests.data.many_forms import as_table, photographs, write_folder
 from tests.data.test_shards import pictures
 
-datasets = pytest.importorskip("datasets", reason="the extra hub is not installed: pip install 'dml[hub]'")
+datasets = pytest.importorskip("datasets", reason="the extra hub is not installed: pip install datasets")
 pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 FILES = photographs()
 HALVES = {

@@ -14,7 +14,7 @@ def test_without_the_library_the_way_to_get_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConfigError, match=r"needs the library datasets.*pip install 'dml\[hub\]'"):
+    with pytest.raises(ConfigError, match=r"needs the library datasets.*pip install 'datasets>=4'"):
         hub("user/set", short_side=None, cache=False, cache_folder=str(tmp_path))
 
 

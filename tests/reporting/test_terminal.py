@@ -1,4 +1,5 @@
 import errno
+import math
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from dml.errors import InputError, MissingFileError
-from dml.reporting import metrics_table, print_evaluation, readable_errors
+from dml.reporting import metrics_table, print_evaluation, print_verification, readable_errors
 from dml.runs import load_metrics
 from dml.training import Interrupted, NonFiniteLossError
+from dml.verification import Verification
 
 
 def run(error: BaseException) -> None:
@@ -94,3 +96,9 @@ def test_figures_that_differ_in_the_last_digit_are_named(
     metrics["test"]["map@r"] += 1e-15
     assert not print_evaluation(smoke_run, metrics, compare=True)
     assert "test map@r" in capsys.readouterr().out
+
+
+def test_a_step_of_half_precision_whose_norm_overflowed_twice_is_identical() -> None:
+    overflowed = Verification({1: ((0.5, math.nan), (0.5, float("nan")))}, {})
+    assert print_verification(overflowed)
+    assert not print_verification(Verification({1: ((0.5, math.nan), (0.5, 1.0))}, {}))
