@@ -17,7 +17,7 @@ import torch
 from dml.devices import describe_precision
 from dml.distributed import world_size
 
-__all__ = ["available_cores", "describe_environment"]
+__all__ = ["describe_environment"]
 
 PACKAGES = (
     "dml",
@@ -62,12 +62,6 @@ def describe_environment(
         "git_modified": None if status is None else bool(status),
         "packages": {name: _version(name) for name in PACKAGES},
     }
-
-
-def available_cores() -> int:
-    """How many cores this process may use, which on a cluster are fewer than there are."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dml.environment import available_cores
-
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = """
 import os, signal, sys
@@ -52,10 +50,3 @@ def test_it_trains_to_the_same_bits(elsewhere: dict[str, str], smoke_run: Path, 
         (run / "steps.csv").read_text(encoding="utf-8").splitlines() for run in (smoke_run, folder)
     )
     assert len(there) == 3 and there[:2] == here[:2]  # in the second step another length has another rate
-
-
-def test_cores_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert available_cores() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert available_cores() == 1
