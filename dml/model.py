@@ -60,7 +60,7 @@ class EmbeddingModel(nn.Module):
         features = self.features(images)
         pooled: Pooled = self.pooling(features)
         vectors = pooled.vectors if self.pooling.pools_embedded else self.projection(pooled.vectors)
-        return pooled._replace(vectors=F.normalize(vectors.float(), dim=1))
+        return pooled.with_vectors(F.normalize(vectors.float(), dim=1))
 
     def features(self, images: Tensor) -> Tensor:
         """What the pooling sees, (B, D, H', W') or (B, N, D) if it pools embedded locations, else with C for D."""

@@ -30,6 +30,10 @@ class Pooled(NamedTuple):
     attributes: Tensor | None = None
     weights: Tensor | None = None
 
+    def with_vectors(self, vectors: Tensor) -> Pooled:
+        """The same with other vectors; compiled by torch 2.11, ``_replace`` fails or returns an empty tuple."""
+        return Pooled(vectors, self.attributes, self.weights)
+
 
 class Batch(NamedTuple):
     """A batch of training or evaluation images.

@@ -67,7 +67,7 @@ class GSoPPooling(nn.Module):
             locations = at_least_float32(as_locations(features, self.out_channels))
             scale = self.scale(_covariance(self.reduce(locations.mT)))
             pooled: Pooled = self.average(locations.mT)
-        return pooled._replace(vectors=(scale * pooled.vectors).to(features.dtype))
+        return pooled.with_vectors((scale * pooled.vectors).to(features.dtype))
 
 
 def _covariance(tokens: Tensor) -> Tensor:

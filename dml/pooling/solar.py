@@ -58,7 +58,7 @@ class SOLARPooling(nn.Module):
             tokens = at_least_float32(as_locations(features, self.out_channels)).mT  # (B, N, C)
             refined = tokens + self.out(self._attention(tokens) @ self.value(tokens))
             pooled: Pooled = self.mean(refined)
-        return pooled._replace(vectors=pooled.vectors.to(features.dtype))
+        return pooled.with_vectors(pooled.vectors.to(features.dtype))
 
     def _attention(self, tokens: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, N), rows sum to 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,14 @@ def test_prototypes_start_only_among_features_that_fit_and_are_finite(name: str)
     ):
         with pytest.raises(ValueError, match=message):
             start(features, generator=torch.Generator().manual_seed(0))
+
+
+def test_nothing_that_is_compiled_copies_a_named_tuple_by_replace() -> None:
+    """Compiled by torch 2.11, ``_replace`` of a named tuple fails, or returns an empty one."""
+    package = Path(inspect.getfile(Pooled)).parent
+    compiled = [
+        package / "model.py",
+        *(package / "pooling").glob("*.py"),
+        *(package / "functional").glob("*.py"),
+    ]
+    assert [path.name for path in compiled if "._replace(" in path.read_text(encoding="utf-8")] == []
