@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -15,7 +16,7 @@ from dml.assembly import (
     build_trainer,
     open_loggers,
 )
-from dml.config import TrainConfig, register_schema
+from dml.config import TrainConfig, register_schema, settle
 from dml.distributed import process_group
 from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
 from dml.runs import finish_run, open_run, start_run, trained_model
@@ -23,9 +24,9 @@ from dml.runs import finish_run, open_run, start_run, trained_model
 
 def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
     run = open_run(cfg, folder, overrides=overrides)
-    cfg = run.cfg
+    data = build_data(run.cfg)
+    cfg = settle(run.cfg, num_classes=data.train.num_classes)  # from here on nothing changes it
 
-    data = build_data(cfg)
     model = build_model(cfg, pretrained=run.step is None)  # a checkpoint has all weights
     objective = build_objective(cfg, data.train)
     evaluator = build_evaluator(cfg, data)
@@ -33,7 +34,7 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
 
     if run.resumed:
         trainer.resume()
-    start_run(run)
+    start_run(replace(run, cfg=cfg))
     with open_loggers(cfg, run.folder, start=trainer.step, watched=data.val) as loggers:
         trainer.fit(loggers)
 

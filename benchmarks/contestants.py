@@ -157,13 +157,10 @@ class Stopwatch:
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         self.ended = self._clock()
 
-    def evaluation(self, step: int, metrics: Any) -> None:
+    def validation(self, step: int, metrics: Any, model: Any) -> None:
         self.started = self.started or self._clock()
 
     def training(self, step: int, scalars: Any) -> None:
-        pass
-
-    def validated(self, step: int, model: Any) -> None:
         pass
 
 

@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from measure import RETURN_FREED_MEMORY, peak_of, wait
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
-from dml.config import register_schema
+from dml.config import register_schema, settle
 from dml.run_folder import RunFolder
 from dml.training import Trainer
 from dml.types import Batch, Pooled
@@ -44,6 +44,7 @@ def trainer_of(batch: int, micro_batch: int | None, overrides: list[str], folder
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", [*SMALL, *shape, cut, f"paths.data={ROOT / 'data'}", *overrides])
     data = build_data(cfg)
+    cfg = settle(cfg, num_classes=data.train.num_classes)
     objective = build_objective(cfg, data.train)
     return build_trainer(
         cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), RunFolder(folder)

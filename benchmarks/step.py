@@ -37,7 +37,7 @@ from dml.assembly import (
     build_trainer,
     open_loggers,
 )
-from dml.config import TrainConfig, register_schema
+from dml.config import TrainConfig, register_schema, settle
 from dml.devices import choose_device
 from dml.run_folder import RunFolder
 from dml.training import Trainer
@@ -48,6 +48,7 @@ ROOT = Path(__file__).parents[1]
 
 def build(cfg: TrainConfig, folder: Path) -> Trainer:
     data = build_data(cfg)
+    cfg = settle(cfg, num_classes=data.train.num_classes)
     objective = build_objective(cfg, data.train)
     return build_trainer(
         cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), RunFolder(folder)
@@ -76,7 +77,7 @@ def bare_step(trainer: Trainer) -> Callable[[Batch], float]:
 def alternate(cfg: TrainConfig, folder: Path, steps: int) -> list[tuple[float, float]]:
     """Seconds of each step of the trainer and of the bare loop, which runs while the trainer waits for its batch."""
     trainer, other = build(cfg, folder), build(cfg, folder)
-    trainer.validate = lambda model: {trainer.select_by: 0.0}
+    trainer.validate = lambda model: {trainer.options.select_by: 0.0}
     other._initialise_prototypes()
     other._train_mode()
     batches = list(trainer.batches(0, min(steps, 16)))
@@ -105,7 +106,7 @@ def alternate(cfg: TrainConfig, folder: Path, steps: int) -> list[tuple[float, f
 def waiting(cfg: TrainConfig, folder: Path, steps: int) -> float:
     """The share of the time of the trainer's own loop that it waits for batches."""
     trainer = build(cfg, folder)
-    trainer.validate = lambda model: {trainer.select_by: 0.0}
+    trainer.validate = lambda model: {trainer.options.select_by: 0.0}
     load, waited, marks = trainer.batches, 0.0, [0.0]
 
     def timed(start: int, stop: int) -> Iterator[Batch]:
@@ -127,7 +128,7 @@ def waiting(cfg: TrainConfig, folder: Path, steps: int) -> float:
 def saving(cfg: TrainConfig, folder: Path) -> float:
     """Seconds of a checkpoint, flushed to the disk; the median of five."""
     trainer, seconds = build(cfg, folder), []
-    trainer.validate = lambda model: {trainer.select_by: 0.0}
+    trainer.validate = lambda model: {trainer.options.select_by: 0.0}
     trainer.fit([], until=2)
     for _ in range(5):
         start = time.perf_counter()

@@ -9,12 +9,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dml.assembly import build_data, build_evaluator, build_model, environment_of
 from dml.config import TrainConfig, load_config, to_plain
@@ -195,7 +195,7 @@ def located_config(
     if data is not None:
         move_data(cfg, data)
     if device is not None:
-        cfg.trainer.device = device
+        OmegaConf.update(cast(DictConfig, cfg), "trainer.device", device)
     return cfg
 
 

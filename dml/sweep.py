@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.assembly import build_data, build_evaluator, build_model, build_objective, build_trainer
-from dml.config import ConfigError, TrainConfig
+from dml.config import ConfigError, TrainConfig, settle
 from dml.errors import OccupiedError
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
@@ -173,7 +173,7 @@ def _value(space: SearchSpace, trial: Any, folder: Path, compose: Compose) -> fl
         )
         try:
             run = RunFolder(folder / f"trial{trial.number}_seed{seed}")
-            best.append(_validated(cfg, run, watcher))
+            best.append(_best_figure(cfg, run, watcher))
         except NonFiniteLossError:
             trial.set_user_attr("diverged", True)
             raise
@@ -189,9 +189,10 @@ def _draw(trial: Any, key: str, options: Mapping[str, Any]) -> Any:
     return (trial.suggest_int if whole else trial.suggest_float)(key, low, high, log=log)
 
 
-def _validated(cfg: TrainConfig, run: RunFolder, watcher: _Pruner) -> float:
+def _best_figure(cfg: TrainConfig, run: RunFolder, watcher: _Pruner) -> float:
     """Train one run and give its best validation figure; its checkpoints are not kept."""
     data = build_data(cfg)
+    cfg = settle(cfg, num_classes=data.train.num_classes)
     if not data.val_chooses:
         raise ConfigError(
             "a sweep chooses by validation classes, and this protocol has none: take protocol=holdout or mlrc"
@@ -226,14 +227,11 @@ class _Pruner:
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         pass
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         self._best = max(self._best, metrics[self._select_by])
         self._trial.report(float(np.mean([*self._before, self._best])), self._offset + step)
         if self._trial.should_prune():
             raise _optuna().TrialPruned
-
-    def validated(self, step: int, model: EmbeddingModel) -> None:
-        pass
 
     def close(self) -> None:
         pass

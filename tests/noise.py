@@ -9,7 +9,7 @@ from torch import nn
 
 from dml.assembly import build_evaluator, build_model, build_objective, build_trainer
 from dml.backbones import ConvNet
-from dml.config import TrainConfig
+from dml.config import TrainConfig, settle
 from dml.data import Records, Splits
 from dml.run_folder import RunFolder
 from dml.training import Trainer
@@ -33,13 +33,11 @@ class Recorder:
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         self.steps.append((loss, gradient_norm))
 
-    def evaluation(self, step: int, metrics: dict[str, float]) -> None:
+    def validation(self, step: int, metrics: dict[str, float], model: nn.Module) -> None:
         self.figures.append(metrics["map@r"])
 
     def training(self, *ignored: object) -> None:
         pass
-
-    validated = training
 
 
 def noise(classes: int, images: int) -> Records:
@@ -64,6 +62,7 @@ class Checkpoints(RunFolder):
 
 def assemble(cfg: TrainConfig, folder: Path) -> Trainer:
     data = noise_splits()
+    cfg = settle(cfg, num_classes=data.train.num_classes)
     objective = build_objective(cfg, data.train)
     return build_trainer(
         cfg, build_model(cfg), objective, data, build_evaluator(cfg, data), Checkpoints(folder)

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from dml.assembly import build_data, build_model, build_objective, environment_of
-from dml.config import ConfigError, TrainConfig, config_differences, to_plain
+from dml.config import ConfigError, TrainConfig, config_differences, settle, to_plain
 from dml.data import Splits
 from dml.training import Trainer
 from tests.noise import noise
@@ -53,7 +53,7 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("trainer.micro_batch=0", "micro_batch=0 must be at least 1; null"),
         ("trainer.ema=1.5", r"ema=1.5 must lie in \(0, 1\)"),
         ("trainer.precision=fp8", "accepted: fp32, bf16, fp16"),
-        ("memory.batches=-1", "memory.batches=-1 must be 0 or more"),
+        ("memory.batches=-1", "memory.batches=-1 must be at least 0; 0 switches"),
         ("+miner.epsilon=0.1", "miner.epsilon is given, but miner=none has no such argument: choose a miner"),
     ],
 )
@@ -98,13 +98,17 @@ def test_a_memory_for_a_loss_that_confuses_or_passes_over_references_is_refused(
     loss: str, compose_smoke: Compose
 ) -> None:
     with pytest.raises(ValueError, match=r"memory.batches=2: .* compares no pairs with a memory"):
-        build_objective(compose_smoke(f"loss={loss}", "memory.batches=2"), noise(12, 5))
+        build_objective(
+            settle(compose_smoke(f"loss={loss}", "memory.batches=2"), num_classes=12), noise(12, 5)
+        )
 
 
 @pytest.mark.parametrize("loss", ["proxy_anchor", "arcface", "smooth_ap", "fast_ap", "ranked_list", "nca"])
 def test_a_miner_for_a_loss_that_takes_no_pairs_is_refused(loss: str, compose_smoke: Compose) -> None:
     with pytest.raises(ValueError, match=r"BatchHardMiner: .* not on pairs or triplets .*miner=none"):
-        build_objective(compose_smoke(f"loss={loss}", "miner=batch_hard"), noise(12, 5))
+        build_objective(
+            settle(compose_smoke(f"loss={loss}", "miner=batch_hard"), num_classes=12), noise(12, 5)
+        )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,9 @@ def test_a_miner_for_a_loss_that_takes_no_pairs_is_refused(loss: str, compose_sm
 )
 def test_a_miner_that_is_misspelt_is_refused(override: str, message: str, compose_smoke: Compose) -> None:
     with pytest.raises(ValueError, match=message):
-        build_objective(compose_smoke("miner=multi_similarity", override), noise(12, 5))
+        build_objective(
+            settle(compose_smoke("miner=multi_similarity", override), num_classes=12), noise(12, 5)
+        )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,7 @@ def test_numbers_with_which_a_miner_could_not_work_are_refused(
     overrides: list[str], message: str, compose_smoke: Compose
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_objective(compose_smoke(*overrides), noise(12, 5))
+        build_objective(settle(compose_smoke(*overrides), num_classes=12), noise(12, 5))
 
 
 @pytest.mark.parametrize(
@@ -206,10 +212,10 @@ def test_each_part_is_said_once_by_the_main_process(
 ) -> None:
     train, test = noise(12, 2), noise(7, 3)
     monkeypatch.setattr(
-        "dml.assembly.build", lambda _: lambda _: Splits(train, train, test, val_chooses=False)
+        "dml.assembly.parts.build", lambda _: lambda _: Splits(train, train, test, val_chooses=False)
     )
     caplog.set_level("INFO", "dml")
     for is_main in (False, True):
-        monkeypatch.setattr("dml.assembly.is_main", lambda is_main=is_main: is_main)
+        monkeypatch.setattr("dml.assembly.parts.is_main", lambda is_main=is_main: is_main)
         build_data(compose_config())
     assert caplog.messages == ["train: 12 classes, 24 images", "test: 7 classes, 21 images"]

@@ -154,7 +154,7 @@ def test_tensorboard_shows_what_the_pooling_looks_at_at_each_validation(
 def test_tensorboard_shows_nothing_where_there_is_nothing_to_see(backbone: nn.Module, tmp_path: Path) -> None:
     pooling = gsp() if backbone.tokens else GlobalAverageMaxPooling(3)
     logger = TensorBoardLogger(tmp_path, start=0, images=IMAGES)
-    logger.validated(0, model_with(pooling, backbone))
+    logger.validation(0, {}, model_with(pooling, backbone))
     logger.close()
     assert pictures(tmp_path) == []
 

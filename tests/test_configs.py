@@ -27,7 +27,7 @@ def assert_trains(trainer: Trainer) -> None:
     before = [p.detach().clone() for p in trainer.model.parameters() if p.requires_grad]
     trainer.fit([])
     after = [p for p in trainer.model.parameters() if p.requires_grad]
-    assert trainer.step == trainer.max_steps > 0 and all(p.isfinite().all() for p in after)
+    assert trainer.step == trainer.options.max_steps > 0 and all(p.isfinite().all() for p in after)
     assert any(not a.equal(b) for a, b in zip(before, after, strict=True))
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,11 @@ import torch
 from omegaconf import OmegaConf
 
 from dml import resuming
-from dml.assembly import build_objective
-from dml.config import ConfigError, TrainConfig, load_config, to_plain
+from dml.config import ConfigError, TrainConfig, load_config, settle, to_plain
 from dml.errors import OccupiedError
 from dml.resuming import OpenedRun, move_data, open_run
 from dml.runs import start_run
 from dml.training import Logger, Trainer
-from tests.noise import noise
 from tests.photographs import write_photographs
 from train import train
 
@@ -145,8 +144,8 @@ def test_the_very_command_of_a_run_goes_on_with_it(
 ) -> None:
     command, folder = COMMANDS[name], tmp_path / "run"
     cfg = compose_config(*command)
-    build_objective(cfg, noise(12, 5))  # fills late values
-    start_run(open_run(cfg, folder))
+    opened = open_run(cfg, folder)
+    start_run(replace(opened, cfg=settle(opened.cfg, num_classes=12)))
     run = resume(compose_config, folder, *command)
     assert run.before is None and to_plain(run.cfg) == to_plain(cfg)
 

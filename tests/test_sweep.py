@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 from rich.console import Console
 
 from dml.config import ConfigError, TrainConfig
@@ -89,12 +90,12 @@ def test_what_a_kill_cut_off_is_tried_again_with_the_same_values_once(
 def test_a_trial_below_the_median_is_pruned(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def validated(cfg: TrainConfig, folder: RunFolder, watcher: Any) -> float:
+    def best_figure(cfg: TrainConfig, folder: RunFolder, watcher: Any) -> float:
         figure = 0.9 if "trial3" not in folder.path.name else 0.1
-        watcher.evaluation(3, {"map@r": figure})
+        watcher.validation(3, {"map@r": figure}, torch.nn.Identity())
         return figure
 
-    monkeypatch.setattr("dml.sweep._validated", validated)
+    monkeypatch.setattr("dml.sweep._best_figure", best_figure)
     study = run_sweep(space(startup_trials=3), tmp_path, compose, trials=4)
     assert states(study) == ["COMPLETE"] * 3 + ["PRUNED"]
     console = Console(width=100)
@@ -106,12 +107,12 @@ def test_a_trial_below_the_median_is_pruned(
 def test_a_trial_whose_loss_is_not_finite_fails_and_the_search_goes_on(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def validated(cfg: TrainConfig, folder: RunFolder, watcher: Any) -> float:
+    def best_figure(cfg: TrainConfig, folder: RunFolder, watcher: Any) -> float:
         if "trial0" in folder.path.name:
             raise NonFiniteLossError("loss is nan")
         return 0.5
 
-    monkeypatch.setattr("dml.sweep._validated", validated)
+    monkeypatch.setattr("dml.sweep._best_figure", best_figure)
     assert states(run_sweep(space(), tmp_path, compose, trials=2)) == ["FAIL", "COMPLETE"]
     assert states(run_sweep(space(), tmp_path, compose, trials=3)) == ["FAIL", "COMPLETE", "COMPLETE"]
 

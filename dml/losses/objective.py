@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -48,7 +47,7 @@ class Objective(nn.Module):
         memory_weight: w > 0.
 
     Raises:
-        InputError: a weight out of range, or a pooling without attributes under a zero-shot loss.
+        InputError: a pooling without attributes under a zero-shot loss.
     """
 
     def __init__(
@@ -62,14 +61,7 @@ class Objective(nn.Module):
         memory_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 <= zero_shot_weight < 1:
-            raise InputError(
-                f"zero_shot.weight={zero_shot_weight} must lie in [0, 1); 0 switches the loss off"
-            )
-        if not 0 < memory_weight < math.inf:
-            raise InputError(
-                f"memory.weight={memory_weight} must be above 0; memory.batches=0 switches it off"
-            )
+        assert 0 <= zero_shot_weight < 1 and memory_weight > 0
         assert (zero_shot is None) == (zero_shot_weight == 0)
         self.metric, self.zero_shot, self.zero_shot_weight = metric, zero_shot, zero_shot_weight
         self.miner = miner

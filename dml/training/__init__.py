@@ -2,7 +2,6 @@
 
 from dml.training.best_on_test import BestOnTest, load_best_on_test
 from dml.training.checkpoint import load_checkpoint, load_part, save_checkpoint
-from dml.training.gradients import PRECISIONS
 from dml.training.interruption import Interrupted
 from dml.training.loggers import (
     HistoryLogger,
@@ -25,7 +24,6 @@ from dml.training.replicas import ReplicaError
 from dml.training.trainer import Trainer, Validation
 
 __all__ = [
-    "PRECISIONS",
     "BestOnTest",
     "HistoryLogger",
     "Interrupted",

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dml.distributed import is_main
 from dml.errors import CheckpointError, MissingFileError, user_files
 from dml.migrations import FORMAT, dml_version, migrate_checkpoint
+from dml.training.loggers import warn_of_lost
 
-__all__ = ["load_checkpoint", "load_part", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_part", "save_checkpoint", "save_unless_full"]
 
 SHOWN = 3  # misfits that a message names
 
@@ -40,6 +42,21 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             raise error.__context__ from None
         raise
     temporary.replace(path)
+
+
+def save_unless_full(path: Path, state: Mapping[str, Any]) -> bool:
+    """Have the main process save a checkpoint. A full disk costs it and not the run: the one before stays.
+
+    Returns whether all is well.
+    """
+    if not is_main():
+        return True
+    try:
+        save_checkpoint(path, state)
+    except OSError as error:
+        warn_of_lost(f"{path.name} of step {state['step']}", error)
+        return False
+    return True
 
 
 def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from dml.config import PRECISIONS
 from dml.distributed import gather_rows, rank, sum_gradients
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
@@ -19,9 +20,7 @@ from dml.training.dropout import draw_dropout_by_image
 from dml.training.optimization import batchnorm_layers
 from dml.types import Batch, Pooled
 
-__all__ = ["PRECISIONS", "BatchGradient"]
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+__all__ = ["BatchGradient"]
 
 
 class BatchGradient:

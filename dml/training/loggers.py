@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -18,7 +19,16 @@ from dml.model import EmbeddingModel
 from dml.modes import evaluation_mode
 from dml.training.pooling_statistics import prototype_use
 
-__all__ = ["HistoryLogger", "Logger", "ProgressLogger", "StepLogger", "TensorBoardLogger", "read_steps"]
+__all__ = [
+    "HistoryLogger",
+    "Logger",
+    "ProgressLogger",
+    "StepLogger",
+    "TensorBoardLogger",
+    "read_steps",
+    "tell",
+    "warn_of_lost",
+]
 
 STRONGEST = 3  # prototypes that are drawn of each image
 SIDE = 128  # pixels of each image in a picture
@@ -31,13 +41,27 @@ class Logger(Protocol):
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         """Losses by term, learning rates, gradient norms, statistics of the pooling."""
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of the validation classes."""
-
-    def validated(self, step: int, model: EmbeddingModel) -> None:
-        """The model that those metrics are of, to be looked at and left as it is."""
+    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
+        """Metrics of the validation classes, and the model that they are of, to be looked at and left as it is."""
 
     def close(self) -> None: ...
+
+
+def tell(loggers: Sequence[Logger], event: str, *values: Any) -> None:
+    """Log an event, its step first, with all loggers; one that cannot write costs its log, not the run."""
+    for logger in loggers:
+        try:
+            getattr(logger, event)(*values)
+        except OSError as error:
+            warn_of_lost(f"the log of step {values[0]}", error)
+
+
+def warn_of_lost(what: str, error: OSError) -> None:
+    warnings.warn(
+        f"{what} could not be written ({error}); what was there before stays, and the run goes on: "
+        "make room on that disk",
+        stacklevel=3,
+    )
 
 
 class HistoryLogger:
@@ -57,7 +81,7 @@ class HistoryLogger:
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         self._scalars = dict(scalars)
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         validation = {f"val/{name}": value for name, value in metrics.items()}
         row = {"step": step, **validation, **self._scalars}
         self._rows = [earlier for earlier in self._rows if int(earlier["step"]) < step]
@@ -69,9 +93,6 @@ class HistoryLogger:
             writer.writeheader()
             writer.writerows(self._rows)
         partial.replace(self._path)
-
-    def validated(self, step: int, model: EmbeddingModel) -> None:
-        pass
 
     def close(self) -> None:
         pass
@@ -106,10 +127,7 @@ class StepLogger:
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         pass
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def validated(self, step: int, model: EmbeddingModel) -> None:
+    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         pass
 
     def close(self) -> None:
@@ -143,10 +161,8 @@ class TensorBoardLogger:
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         self._write(step, "", scalars)
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         self._write(step, "val/", metrics)
-
-    def validated(self, step: int, model: EmbeddingModel) -> None:
         if self._images is None:
             return
         self._write_prototype_use(step, model, self._images)
@@ -207,13 +223,10 @@ class ProgressLogger:
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         pass
 
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         shown = [name for name in metrics if "@" in name]
         figures = "   ".join(f"{name} {metrics[name]:6.2%}" for name in (shown[0], shown[-1]))
         self._bar.console.print(f"step {step:>5}   validation   {figures}")
-
-    def validated(self, step: int, model: EmbeddingModel) -> None:
-        pass
 
     def close(self) -> None:
         self._bar.stop()

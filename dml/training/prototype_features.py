@@ -8,13 +8,60 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from dml.config import TrainerOptions
 from dml.distributed import gather_numbers, gather_rows, rank
+from dml.model import EmbeddingModel
 from dml.randomness import torch_generator
+from dml.training.optimization import use_batch_statistics
 from dml.types import Batch
 
-__all__ = ["prototype_features"]
+__all__ = ["initialise_prototypes", "prototype_features"]
 
 Embed = Callable[[Tensor], Tensor]
+
+
+@torch.no_grad()
+def initialise_prototypes(
+    model: EmbeddingModel,
+    batches: Callable[[int, int], Iterable[Batch]],
+    options: TrainerOptions,
+    *,
+    seed: int,
+    device: torch.device,
+) -> None:
+    """Hand the local features of the first batches to a pooling that has prototypes to place.
+
+    The model is left in evaluation mode.
+
+    Args:
+        batches: gives the share of this process of the training batches of the steps from start to stop.
+    """
+    initialise = getattr(model.pooling, "initialise_prototypes", None)
+    if initialise is None:
+        return
+    model.eval()
+    if not options.frozen_batchnorm:
+        use_batch_statistics(model)  # the running ones say nothing yet about a network that starts anew
+    running = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    count, limit = options.initialisation_batches, options.initialisation_locations
+    features = prototype_features(
+        lambda images: _starting_points(model, images.to(device)),
+        batches(0, count),
+        limit=None if limit is None else limit // count,
+        seed=seed,
+        micro_batch=options.micro_batch,
+    )
+    model.load_state_dict(running, strict=False)
+    initialise(features, generator=torch_generator(seed, "prototypes"))
+
+
+def _starting_points(model: EmbeddingModel, images: Tensor) -> Tensor:
+    """Local features, or where prototypes start from pooled ones the mean of an image."""
+    features = model.features(images)
+    if getattr(model.pooling, "prototype_start", None) != "pooled":
+        return features
+    locations = features.flatten(2) if features.ndim == 4 else features.mT
+    return locations.mean(2).unsqueeze(1)
 
 
 def prototype_features(

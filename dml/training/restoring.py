@@ -41,9 +41,10 @@ def restore_optimization(
         origin: its file, for messages.
 
     Raises:
-        CheckpointError: it holds other parameters, or the state of another schedule.
+        CheckpointError: it holds other parameters, or the state of another schedule or of one of another length.
         ConfigError: a change that cannot be applied to what was saved.
     """
+    _check_length(saved["scheduler"], now["trainer"]["max_steps"])
     _check_groups(optimizer, saved["optimizer"], origin)
     before = saved["record"].get("config", now)
     try:
@@ -63,6 +64,15 @@ def restore_optimization(
             f"configuration has ({type(error).__name__}: {error}): take the configuration that it was trained with"
         ) from error
     _try_step(optimizer)
+
+
+def _check_length(schedule: Mapping[str, Any], max_steps: int) -> None:
+    drawn_over = schedule.get("total_steps", max_steps)
+    if drawn_over != max_steps:
+        raise CheckpointError(
+            f"trainer.max_steps={max_steps}, but the schedule of this run was drawn over {drawn_over} steps: "
+            "start a new run for another length, or use scheduler=constant or plateau, which have none"
+        )
 
 
 def _check_groups(optimizer: Optimizer, saved: Mapping[str, Any], origin: Path) -> None:

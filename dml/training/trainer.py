@@ -14,19 +14,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dml.config import TrainerOptions
 from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
-from dml.errors import CheckpointError
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
-from dml.randomness import torch_generator
 from dml.run_folder import RunFolder
-from dml.training.checkpoint import load_checkpoint, load_part, save_checkpoint
+from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
-from dml.training.loggers import Logger
-from dml.training.optimization import freeze_batchnorm, use_batch_statistics, warn_of_fresh_batchnorm
+from dml.training.loggers import Logger, tell
+from dml.training.optimization import freeze_batchnorm, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
-from dml.training.prototype_features import prototype_features
+from dml.training.prototype_features import initialise_prototypes
 from dml.training.readings import Readings, check_weights
 from dml.training.replicas import check_replicas
 from dml.training.restoring import restore_optimization
@@ -44,7 +43,7 @@ LAST = (
     "scaler",
     "best",
     "record",
-)  # beside the model, in last.pt
+)  # in last.pt beside the model
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
 
@@ -59,22 +58,11 @@ class Trainer:
     Args:
         model, objective, optimizer, scheduler: the finished parts, on ``device``.
         batches: gives the training batches of the steps from start to stop, the share of this process.
+        options: see `TrainerOptions`.
         validate: the metrics of the validation classes.
         run: where the checkpoints lie.
         seed: the seed of the run.
         record: what else is needed to repeat the run, plain values; it goes into ``last.pt``.
-        max_steps: 0 only initialises and validates.
-        eval_every, log_every: steps between validations, between logged scalars.
-        save_every: see `SaveTimer`.
-        gradient_clip: largest norm of the gradient of all parameters; None leaves it alone.
-        frozen_batchnorm: BatchNorm layers of the backbone keep their statistics and parameters.
-        warmup_steps: steps in which the backbone rests: it gets no gradient and no update.
-        initialisation_batches: batches whose local features initialise the prototypes.
-        initialisation_locations: local features that are taken of them at most; None takes all.
-        select_by: the validation metric, larger is better, that chooses ``best.pt``.
-        patience: validations without a better figure that end the run; None never does.
-        ema: decay of a running mean of the weights, which is then validated and kept; None for the weights alone.
-        precision, micro_batch, compile: see `BatchGradient`.
         val_chooses: False: ``best.pt`` is always the newest, whatever the validation says.
     """
 
@@ -84,6 +72,7 @@ class Trainer:
         objective: Objective,
         optimizer: Optimizer,
         scheduler: LRScheduler,
+        options: TrainerOptions,
         *,
         batches: Batches,
         validate: Validation,
@@ -91,47 +80,26 @@ class Trainer:
         seed: int,
         device: torch.device,
         record: Mapping[str, Any],
-        max_steps: int,
-        eval_every: int,
-        log_every: int,
-        save_every: str | None,
-        gradient_clip: float | None,
-        frozen_batchnorm: bool,
-        warmup_steps: int,
-        initialisation_batches: int,
-        initialisation_locations: int | None,
-        select_by: str,
-        patience: int | None,
-        ema: float | None,
-        precision: str,
-        micro_batch: int | None,
-        compile: bool,
         val_chooses: bool,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
-        self.batches, self.validate, self.record = batches, validate, record
-        self.run, self.folder = run, run.checkpoints
-        self.seed, self.device = seed, device
-        self.max_steps, self.eval_every, self.log_every = max_steps, eval_every, log_every
-        self.gradient_clip, self.frozen_batchnorm = gradient_clip, frozen_batchnorm
-        self.warmup_steps, self.initialisation_batches = warmup_steps, initialisation_batches
-        self.initialisation_locations = initialisation_locations
-        self.select_by, self.patience, self.micro_batch = select_by, patience, micro_batch
+        self.options, self.batches, self.validate, self.record = options, batches, validate, record
+        self.run, self.seed, self.device = run, seed, device
         self.gradient = BatchGradient(
             model,
             objective,
             device=device,
             seed=seed,
-            micro_batch=micro_batch,
-            precision=precision,
-            compile=compile,
+            micro_batch=options.micro_batch,
+            precision=options.precision,
+            compile=options.compile,
         )
-        self.average = (
-            None if ema is None else AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call]
-        )
+        self.average: AveragedModel | None = None
+        if options.ema is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
         self.val_chooses = val_chooses
         self.readings = Readings(device, norm_may_overflow=self.gradient.scaler.is_enabled())
-        self.timer = SaveTimer(save_every)
+        self.timer = SaveTimer(options.save_every)
         self.step, self.resumed = 0, False
         self.unvalidated: dict[str, float] | None = {}  # scalars of the step, while its validation is due
         self.learning_backbone = [p for p in model.backbone.parameters() if p.requires_grad]
@@ -149,15 +117,16 @@ class Trainer:
             ReplicaError: the processes hold different weights; the last checkpoints stay as they are.
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
         """
+        last = self.options.max_steps
         with StopRequest() as stop:
-            self._fit(loggers, stop, self.max_steps if until is None else min(until, self.max_steps))
+            self._fit(loggers, stop, last if until is None else min(until, last))
         barrier()  # the checkpoints are there for every process
 
     def _fit(self, loggers: Sequence[Logger], stop: StopRequest, until: int) -> None:
         self.timer.saved(self.step)
         copy_from_main(self._weights_and_buffers())
         if not self.resumed:
-            if self.frozen_batchnorm and self.max_steps > REHEARSAL and is_main():
+            if self.options.frozen_batchnorm and self.options.max_steps > REHEARSAL and is_main():
                 warn_of_fresh_batchnorm(self.model.backbone)
             self._initialise_prototypes()
             copy_from_main(self._weights_and_buffers())
@@ -165,8 +134,8 @@ class Trainer:
         self._train_mode()
         if self.unvalidated is not None:
             if self.unvalidated:
-                _log(loggers, "training", self.step, self.unvalidated)
-            self._validate(loggers, stop)
+                tell(loggers, "training", self.step, self.unvalidated)
+            self._validate_and_save(loggers, stop)
         if not self._out_of_patience():
             for batch in self.batches(self.step, until):
                 numbers = gather_numbers(len(batch.labels), stop.number, self.timer.due(self.step))
@@ -188,7 +157,7 @@ class Trainer:
     def _interrupt(self, loggers: Sequence[Logger], number: int) -> NoReturn:
         saved = "saved" if self._save_last(loggers) else "not saved"
         raise Interrupted(
-            f"stopped after step {self.step} of {self.max_steps} and {saved}; "
+            f"stopped after step {self.step} of {self.options.max_steps} and {saved}; "
             f"go on with: python train.py resume={self.run}",
             number=number,
         )
@@ -200,24 +169,24 @@ class Trainer:
             self._read(loggers, {})
         self.step += 1
         self.readings.add(self.step, losses, gradient_norm)
-        due = self.step % self.eval_every == 0 or self.step == self.max_steps
+        due = self.step % self.options.eval_every == 0 or self.step == self.options.max_steps
         scalars: dict[str, float] = {}
-        if loggers and (self.step % self.log_every == 0 or due):
+        if loggers and (self.step % self.options.log_every == 0 or due):
             terms = {f"loss/{name}": value for name, value in losses.terms().items()}
             statistics = pooling_statistics(pooled)
             scalars = self._read(loggers, {**terms, "gradient_norm": gradient_norm, **rates, **statistics})
-            _log(loggers, "training", self.step, scalars)
-            if due and self.step > self.warmup_steps:
+            tell(loggers, "training", self.step, scalars)
+            if due and self.step > self.options.warmup_steps:
                 self._warn_of_collapse(pooled)
-        elif self.readings.cost_nothing or self.step % self.log_every == 0 or due:
+        elif self.readings.cost_nothing or self.step % self.options.log_every == 0 or due:
             self._read(loggers, {})
         if due:
             self.unvalidated = scalars
-            self._validate(loggers, stop)
+            self._validate_and_save(loggers, stop)
 
     def _read(self, loggers: Sequence[Logger], further: Mapping[str, Tensor | float]) -> dict[str, float]:
         """Log the steps that wait to be read; further scalars are read with them."""
-        return self.readings.read(further, lambda *row: _log(loggers, "step", *row))
+        return self.readings.read(further, lambda *row: tell(loggers, "step", *row))
 
     def _warn_of_collapse(self, pooled: Pooled) -> None:
         """Say once in a run what the pooling no longer does."""
@@ -229,7 +198,7 @@ class Trainer:
     def _update(self, batch: Batch, sizes: list[int]) -> tuple[Losses, Pooled, Tensor, dict[str, float]]:
         """One update; returns what the step had to say."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._let_backbone_rest(self.step < self.warmup_steps)
+        self._let_backbone_rest(self.step < self.options.warmup_steps)
         losses, pooled, labels = self.gradient(batch, self.step, sizes)
         self.gradient.scaler.unscale_(self.optimizer)
         gradient_norm = self._clip_gradient()
@@ -243,11 +212,11 @@ class Trainer:
         return losses, pooled, gradient_norm, rates
 
     def _clip_gradient(self) -> Tensor:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        return clip_grad_norm_(parameters, math.inf if self.gradient_clip is None else self.gradient_clip)
+        largest = math.inf if self.options.gradient_clip is None else self.options.gradient_clip
+        return clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], largest)
 
     def _let_backbone_rest(self, resting: bool) -> None:
-        if self.step <= self.warmup_steps:
+        if self.step <= self.options.warmup_steps:
             for parameter in self.learning_backbone:
                 parameter.requires_grad_(not resting)
 
@@ -257,71 +226,43 @@ class Trainer:
     def _train_mode(self) -> None:
         self.model.train()
         self.objective.train()
-        if self.frozen_batchnorm:
+        if self.options.frozen_batchnorm:
             freeze_batchnorm(self.model.backbone)
 
-    @torch.no_grad()
     def _initialise_prototypes(self) -> None:
-        """Hand the local features of the first batches to a pooling that has prototypes to place."""
-        initialise = getattr(self.model.pooling, "initialise_prototypes", None)
-        if initialise is None:
-            return
-        self.model.eval()
-        if not self.frozen_batchnorm:
-            use_batch_statistics(
-                self.model
-            )  # the running ones say nothing yet about a network that starts anew
-        running = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        limit = self.initialisation_locations
-        features = prototype_features(
-            self._features,
-            self.batches(0, self.initialisation_batches),
-            limit=None if limit is None else limit // self.initialisation_batches,
-            seed=self.seed,
-            micro_batch=self.micro_batch,
-        )
-        self.model.load_state_dict(running, strict=False)
-        initialise(features, generator=torch_generator(self.seed, "prototypes"))
+        initialise_prototypes(self.model, self.batches, self.options, seed=self.seed, device=self.device)
 
-    def _features(self, images: Tensor) -> Tensor:
-        """What prototypes start from: local features, or where they start from pooled ones the mean of an image."""
-        features = self.model.features(images.to(self.device))
-        if getattr(self.model.pooling, "prototype_start", None) != "pooled":
-            return features
-        locations = features.flatten(2) if features.ndim == 4 else features.mT
-        return locations.mean(2).unsqueeze(1)
-
-    def _validate(self, loggers: Sequence[Logger], stop: StopRequest) -> None:
+    def _validate_and_save(self, loggers: Sequence[Logger], stop: StopRequest) -> None:
         if world_size() > 1:  # which do not leave a validation, and torchrun waits 30 seconds for them
             self._save_last(loggers)
         self._obey(loggers, stop)
+        model = self._kept_model()
         try:
             with stop.at_once():
-                metrics = self.validate(self._validated())
+                metrics = self.validate(model)
         except Interrupted as request:
             self._interrupt(loggers, request.number)
-        better = metrics[self.select_by] > self.best["value"]
+        better = metrics[self.options.select_by] > self.best["value"]
         if better:
-            self.best = {"step": self.step, "value": metrics[self.select_by]}
+            self.best = {"step": self.step, "value": metrics[self.options.select_by]}
         if better or not self.val_chooses:
-            self._save("best.pt", self._weights(self._validated()))
+            save_unless_full(self.run.best, self._weights(model))
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(metrics[self.select_by])
+            self.scheduler.step(metrics[self.options.select_by])
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
-        _log(loggers, "evaluation", self.step, metrics)
-        _log(loggers, "validated", self.step, self._validated())
+        tell(loggers, "validation", self.step, metrics, model)
         self.unvalidated = None
         self._save_last(loggers)
 
-    def _validated(self) -> EmbeddingModel:
-        """The running mean of the weights, once there is one."""
+    def _kept_model(self) -> EmbeddingModel:
+        """What is validated and kept: the running mean of the weights, once there is one."""
         if self.average is None or not self.average.n_averaged:
             return self.model
         return cast(EmbeddingModel, self.average.module)
 
     def _out_of_patience(self) -> bool:
-        waited = self.step - self.best["step"]
-        return self.patience is not None and waited >= self.patience * self.eval_every
+        waited, patience = self.step - self.best["step"], self.options.patience
+        return patience is not None and waited >= patience * self.options.eval_every
 
     def _save_last(self, loggers: Sequence[Logger]) -> bool:
         """Write everything that is needed to go on from the current step, with nothing in it that is not finite."""
@@ -334,21 +275,7 @@ class Trainer:
             state["average"] = self.average.state_dict()
         state["scaler"] = self.gradient.scaler.state_dict()
         course = {"best": self.best, "unvalidated": self.unvalidated, "record": dict(self.record)}
-        return self._save("last.pt", {**self._weights(self.model), **state, **course})
-
-    def _save(self, name: str, state: Mapping[str, Any]) -> bool:
-        """A full disk costs the checkpoint, not the run: the one before stays, and training goes on.
-
-        Returns whether all is well.
-        """
-        if not is_main():
-            return True
-        try:
-            save_checkpoint(self.folder / name, state)
-        except OSError as error:
-            _warn_of_lost(f"{name} of step {self.step}", error)
-            return False
-        return True
+        return save_unless_full(self.run.last, {**self._weights(self.model), **state, **course})
 
     def _check_replicas(self) -> None:
         moments = (value for state in self.optimizer.state.values() for value in state.values())
@@ -372,12 +299,6 @@ class Trainer:
         if not path.exists():
             return
         state = load_checkpoint(path, *LAST)
-        drawn_over = state["scheduler"].get("total_steps", self.max_steps)
-        if drawn_over != self.max_steps:
-            raise CheckpointError(
-                f"trainer.max_steps={self.max_steps}, but the schedule of this run was drawn over {drawn_over} steps: "
-                "start a new run for another length, or use scheduler=constant or plateau, which have none"
-            )
         for part in ("model", "objective"):
             load_part(getattr(self, part), state, part, path)
         restore_optimization(self.optimizer, self.scheduler, state, path, now=self.record["config"])
@@ -390,19 +311,3 @@ class Trainer:
 
     def _weights(self, model: EmbeddingModel) -> dict[str, Any]:
         return {"step": self.step, "model": model.state_dict(), "objective": self.objective.state_dict()}
-
-
-def _log(loggers: Sequence[Logger], event: str, *values: Any) -> None:
-    for logger in loggers:
-        try:
-            getattr(logger, event)(*values)
-        except OSError as error:
-            _warn_of_lost(f"the log of step {values[0]}", error)
-
-
-def _warn_of_lost(what: str, error: OSError) -> None:
-    warnings.warn(
-        f"{what} could not be written ({error}); what was there before stays, and the run goes on: "
-        "make room on that disk",
-        stacklevel=3,
-    )

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch._subclasses import FakeTensorMode
 
 from dml.assembly import build_model, build_objective
-from dml.config import TrainConfig
+from dml.config import TrainConfig, settle
 from dml.retrieval import exact_search
 from dml.runs import load_metrics, load_model
 from dml.training import Trainer
@@ -36,6 +36,7 @@ EVERYTHING = (
 def one_step(cfg: TrainConfig, device: str) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradients of a batch of noise, and what the memory takes in."""
     data = noise(6, 3)
+    cfg = settle(cfg, num_classes=6)
     model, objective = build_model(cfg).to(device).train(), build_objective(cfg, data).to(device).train()
     pixels = np.stack([image.transpose(2, 0, 1)[:, :16, :16] for image in map(data.image, range(18))])
     labels = torch.from_numpy(data.labels).to(device)

@@ -202,6 +202,6 @@ def test_what_would_change_the_numbers_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dml.assembly.world_size", lambda: 3)
+    monkeypatch.setattr("dml.assembly.loop.world_size", lambda: 3)
     with pytest.raises(ValueError, match=message):
         assemble(compose_smoke(*arguments), tmp_path)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from dml.config import build, late_values
+from dml.config import build
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LABELS = [0, 1, 0, 2, 1, 0, 3, 2]  # three of a class, two, and an image alone
@@ -27,7 +27,9 @@ def configured(group: str, name: str, *, num_classes: int = 4, dim: int = DIM) -
     """What ``configs/GROUP/NAME.yaml`` describes, in float64, its parameters random."""
     node = OmegaConf.load(CONFIGS / group / f"{name}.yaml")
     cfg = OmegaConf.create({"embedding_dim": dim, group: node})
-    late_values(cfg[group], num_classes=num_classes, embedding_size=dim)
+    for key, value in {"num_classes": num_classes, "embedding_size": dim}.items():
+        if OmegaConf.is_missing(cfg[group], key):
+            cfg[group][key] = value
     with torch.random.fork_rng():
         torch.manual_seed(7)
         built: nn.Module = build(cfg[group])

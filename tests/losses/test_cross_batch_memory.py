@@ -92,9 +92,3 @@ def test_the_state_carries_pointer_fill_and_step() -> None:
 def test_numbers_out_of_range_are_refused(capacity: int, start: int, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         CrossBatchMemory(capacity, 3, start_step=start)
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
-def test_a_memory_without_weight_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match=r"memory.weight=.*memory.batches=0"):
-        Objective(ContrastiveLoss(), None, zero_shot_weight=0, memory_weight=weight)

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch.optim import Optimizer
 
 from dml.assembly import build_objective
-from dml.config import TrainConfig
+from dml.config import TrainConfig, settle
 from dml.losses import Objective
 from dml.model import EmbeddingModel
 from dml.training import Trainer, parameter_groups
@@ -143,7 +143,9 @@ def build_parts(start: tuple[TrainConfig, EmbeddingModel, list[Batch]]) -> Calla
         cfg.miner = OmegaConf.load(CONFIGS / "miner" / f"{'distance_weighted' if mined else 'none'}.yaml")
         cfg.zero_shot.weight = 0.1 if zero_shot else 0.0
         cfg.memory.batches, cfg.memory.start_step = 2 if memory else 0, 0
-        model, objective = copy.deepcopy(start[1]), build_objective(cfg, noise_splits().train)
+        data = noise_splits().train
+        cfg = settle(cfg, num_classes=data.num_classes)
+        model, objective = copy.deepcopy(start[1]), build_objective(cfg, data)
         groups = parameter_groups(model, objective, lr=0.01, multipliers=dict(cfg.learning_rates))
         return Parts(model, objective, torch.optim.SGD(groups))
 

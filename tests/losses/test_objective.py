@@ -39,12 +39,6 @@ def test_a_pooling_without_attributes_is_refused_with_what_to_do() -> None:
         objective(pooled._replace(attributes=None), labels)
 
 
-@pytest.mark.parametrize("weight", [-0.1, 1.0])
-def test_a_weight_out_of_range_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match=r"zero_shot.weight=.*\[0, 1\)"):
-        Objective(MeanDistance(), ZeroShotLoss(3, 3, ridge=0.05, scale=9.5), zero_shot_weight=weight)
-
-
 def test_losses_stay_in_float32_inside_autocast() -> None:
     pooled, labels = batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):

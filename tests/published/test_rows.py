@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from dml.assembly import build_model, build_objective
-from dml.config import TrainConfig, build
+from dml.config import TrainConfig, build, settle
 from dml.data import Records
 from dml.model import EmbeddingModel
 from dml.reporting.table_files import read_tables
@@ -216,7 +216,7 @@ def test_every_row_builds_its_parts(
     compose_row: Callable[[Row], TrainConfig],
     build_once: Callable[[TrainConfig], EmbeddingModel],
 ) -> None:
-    cfg, (data, setting, loss, _) = compose_row(row).copy(), row  # type: ignore[attr-defined]
+    cfg, (data, setting, loss, _) = compose_row(row), row
     classes = TRAIN_CLASSES[data] * (3 if setting == "mlrc" else 4) // 4
     labels = np.repeat(np.arange(classes), 5)
     batch = labels[build(cfg.sampler)(labels, seed=0).batch(0)]
@@ -228,7 +228,7 @@ def test_every_row_builds_its_parts(
         else classes < BATCH[setting] or images_of_a_class == 1
     )
     model = build_once(cfg)
-    objective = build_objective(cfg, imageless(labels))
+    objective = build_objective(settle(cfg, num_classes=classes), imageless(labels))
     assert (objective.memory is not None) == loss.endswith("xbm")
     groups = parameter_groups(model, objective, lr=cfg.optimizer.lr, multipliers=dict(cfg.learning_rates))
     optimizer = build(cfg.optimizer)(groups, fused=False)  # torch 2.4 has no fused one without memory

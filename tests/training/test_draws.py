@@ -110,7 +110,7 @@ def test_a_run_refuses_such_a_layer_where_the_batch_is_cut_and_only_there(
         )
 
     if micro_batch == "null":
-        assert assemble().micro_batch is None
+        assert assemble().options.micro_batch is None
         return
     with pytest.raises(ConfigError, match=r"^backbone\.layers\.\d \(Functional\): .* set its dropout to 0"):
         assemble()

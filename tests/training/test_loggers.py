@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from dml.training import HistoryLogger, ProgressLogger, StepLogger, TensorBoardLogger, read_steps
 
@@ -20,10 +21,10 @@ def write_history(path: Path, start: int, steps: list[int]) -> None:
     for step in steps:
         if step:
             logger.training(step, {"loss/total": step / 3})
-        logger.evaluation(step, METRICS)
+        logger.validation(step, METRICS, nn.Identity())
 
 
-def test_history_has_a_row_per_evaluation_with_the_scalars_before_it(tmp_path: Path) -> None:
+def test_history_has_a_row_per_validation_with_the_scalars_before_it(tmp_path: Path) -> None:
     write_history(tmp_path / "history.csv", 0, [0, 5])
     first, second = rows(tmp_path / "history.csv")
     assert first["step"] == "0" and first["loss/total"] == ""
@@ -65,7 +66,7 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
 def test_tensorboard_files_hold_the_scalars(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, start=0)
     logger.training(1, {"loss/total": 2.0})
-    logger.evaluation(1, METRICS)
+    logger.validation(1, METRICS, nn.Identity())
     logger.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert events.Scalars("loss/total")[0].value == 2.0
@@ -76,7 +77,7 @@ def test_progress_shows_each_validation() -> None:
     output = io.StringIO()
     logger = ProgressLogger(Console(file=output, width=120), start=0, stop=10)
     logger.step(5, loss=0.125, gradient_norm=1.0)
-    logger.evaluation(5, METRICS)
+    logger.validation(5, METRICS, nn.Identity())
     logger.close()
     assert "recall@1 50.00%" in output.getvalue() and "map@r 25.00%" in output.getvalue()
     assert "5/10" in output.getvalue() and "loss 0.1250" in output.getvalue()

@@ -308,10 +308,7 @@ class Watcher:
     def training(self, step: int, scalars: object) -> None:
         pass
 
-    def evaluation(self, step: int, metrics: object) -> None:
-        pass
-
-    def validated(self, step: int, model: object) -> None:
+    def validation(self, step: int, metrics: object, model: object) -> None:
         pass
 
 

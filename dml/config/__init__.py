@@ -1,0 +1,38 @@
+"""The configuration: schema and options, files, how two compare, and the way from a node to an object."""
+
+from dml.config.arguments import parse_arguments
+from dml.config.comparison import config_differences, settings, to_plain
+from dml.config.components import build
+from dml.config.files import check_config, load_config, read_config, settle
+from dml.config.options import (
+    PRECISIONS,
+    EvaluatorOptions,
+    MemoryOptions,
+    TrainerOptions,
+    ZeroShotOptions,
+    checked,
+)
+from dml.config.schema import EXECUTION, TrainConfig, register_schema
+from dml.errors import ConfigError
+
+__all__ = [
+    "EXECUTION",
+    "PRECISIONS",
+    "ConfigError",
+    "EvaluatorOptions",
+    "MemoryOptions",
+    "TrainConfig",
+    "TrainerOptions",
+    "ZeroShotOptions",
+    "build",
+    "check_config",
+    "checked",
+    "config_differences",
+    "load_config",
+    "parse_arguments",
+    "read_config",
+    "register_schema",
+    "settings",
+    "settle",
+    "to_plain",
+]

@@ -1,0 +1,121 @@
+"""The one way from a node of the configuration to an object, with what its constructor takes checked by name and type.
+
+The check of types is written here, since what others offer would be longer: OmegaConf converts (3 becomes "3") and
+knows no tensors or modules; pydantic refuses a list for a tuple when it is strict and converts when it is not, and
+neither reads a type from a default, which is all that pytorch-metric-learning gives.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from dml.errors import ConfigError, UserError
+
+__all__ = ["build"]
+
+
+def build(node: DictConfig, **late: Any) -> Any:
+    """Instantiate the component that a node describes, with the values that are known only late as keywords.
+
+    Raises:
+        ConfigError: an argument that the component does not have, one of the wrong type, or one left open.
+    """
+    name = node._get_full_key(None) or "component"
+    if "_target_" not in node:
+        raise ConfigError(f"{name} names no component: it needs a _target_")
+    target = _locate(name, node["_target_"])
+    _check_arguments(name, node, target)
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **late)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise ConfigError(f"{name}: {error.__cause__ or error}") from error
+
+
+def _locate(name: str, path: str) -> Any:
+    try:
+        return hydra.utils.get_object(path)
+    except Exception as error:
+        raise ConfigError(f"{name}._target_={path} cannot be imported: {error}") from error
+
+
+def _check_arguments(name: str, node: DictConfig, target: Any) -> None:
+    accepted = _parameters(target)
+    hints = _type_hints(target)
+    for key in map(str, node):
+        if key.startswith("_"):
+            continue
+        if OmegaConf.is_missing(node, key):
+            raise ConfigError(f"{name}.{key} is left open (???): give it a value, as in {name}.{key}=VALUE")
+        if key not in accepted:
+            close = difflib.get_close_matches(key, accepted, 1)
+            raise ConfigError(
+                f"{name}.{key}: {node['_target_']} has no such argument"
+                + (f"; did you mean {close[0]}?" if close else "")
+                + f" It takes: {', '.join(sorted(accepted))}"
+            )
+        _check_type(f"{name}.{key}", node[key], hints.get(key), accepted[key].default)
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """Named parameters of a callable; for a class that passes keywords on, those of its bases too."""
+    functions = (
+        [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
+        if isinstance(target, type)
+        else [target]
+    )
+    found: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values() if callable(function) else ()
+        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        found = {**named, **found}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    found.pop("self", None)
+    return found
+
+
+def _type_hints(target: Any) -> dict[str, Any]:
+    if isinstance(target, type):
+        function = vars(target).get("__init__")
+    else:
+        function = target if inspect.isroutine(target) else type(target).__call__
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # a library's annotation that cannot be resolved is no reason to refuse its component
+        return {}
+
+
+def _check_type(key: str, value: Any, hint: Any, default: Any) -> None:
+    """Refuse a value of the wrong type; the annotation decides, else the type of the default."""
+    if hint is None and isinstance(default, (bool, int, float, str)):
+        hint = float if type(default) is int else type(default)
+    alternatives = typing.get_args(hint) if _is_union(hint) else (hint,)
+    accepted = {part for part in alternatives if part in (bool, int, float, str, types.NoneType)}
+    sequence = any(typing.get_origin(part) in (tuple, list, Sequence) for part in alternatives)
+    if OmegaConf.is_config(value) or not (accepted or sequence):
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value} is not a finite number; give one")
+    if type(value) not in accepted | ({int} if float in accepted else set()):
+        names = {types.NoneType: "null"}
+        words = sorted(names.get(kind, kind.__name__) for kind in accepted) + ["list"] * sequence
+        raise ConfigError(
+            f"{key}={value!r} is of type {type(value).__name__}; accepted: {' or '.join(words)}"
+        )
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
