@@ -190,7 +190,7 @@ def run_dml(job: Job, *, files: bool) -> Measurement:
         with open_loggers(cfg, run, start=0) as loggers:
             trainer.fit([*loggers, watch])
     start = job.clock()
-    recall = evaluator(model, data.test).metrics.recall[1]
+    recall = evaluator(model, data.test).metrics["recall@1"]
     evaluation = job.clock() - start
     training = watch.ended - watch.started
     return Measurement(loss, gradient_norm, training, waiting.seconds, evaluation, recall, held)

@@ -80,7 +80,7 @@ def speed(name: str, count: int, classes: int, repeats: int, oml_python: str | N
                 times.setdefault("open-metric-learning", []).append(oml.seconds())
     metrics = retrieval_metrics(*tensors)
     print(
-        f"\n{name} (recall@1 {metrics['recall@1']:.3f}, map@r {metrics.map_at_r:.3f}), {repeats} repetitions"
+        f"\n{name} (recall@1 {metrics['recall@1']:.3f}, map@r {metrics['map@r']:.3f}), {repeats} repetitions"
     )
     print_table({contestant: values[1:] for contestant, values in times.items()})
     if not oml_python:

@@ -25,7 +25,7 @@ from dml.errors import MissingFileError, OccupiedError, user_files
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.resuming import OpenedRun, move_data, open_run, refuse_used
-from dml.retrieval import Embeddings, RetrievalMetrics
+from dml.retrieval import Embeddings
 from dml.run_folder import RunFolder
 from dml.training import load_best_on_test, load_checkpoint, load_part
 
@@ -155,7 +155,7 @@ def evaluate_run(
     data: str | None = None,
     device: str | None = None,
     trust: Sequence[str] = (),
-) -> dict[str, RetrievalMetrics]:
+) -> dict[str, dict[str, float]]:
     """Measure a run again from its checkpoint: ``{"val": ..., "test": ...}``, or ``"train"`` as in metrics.json.
 
     Args:

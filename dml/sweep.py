@@ -21,6 +21,7 @@ from dml.config import ConfigError, TrainConfig, settle
 from dml.errors import OccupiedError
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
+from dml.retrieval import metric
 from dml.run_folder import RunFolder
 from dml.training import NonFiniteLossError
 
@@ -100,13 +101,18 @@ def run_sweep(space: SearchSpace, folder: Path, compose: Compose, *, trials: int
     optuna = _optuna()
     if trials < 1:
         raise ConfigError(f"trials={trials}: give at least 1")
+    select_by = compose(space.overrides).trainer.select_by
     with _alone(folder):
         storage = optuna.storages.JournalStorage(
             optuna.storages.journal.JournalFileBackend(str(folder / "trials.journal"))
         )
         study = optuna.create_study(
-            storage=storage, study_name="sweep", direction="maximize", load_if_exists=True
+            storage=storage,
+            study_name="sweep",
+            direction="maximize" if metric(select_by).higher_is_better else "minimize",
+            load_if_exists=True,
         )
+        study.set_user_attr("select_by", select_by)
         _retry_cut_off(study, optuna)
         done = _count(study, optuna)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=space.startup_trials, seed=done)
@@ -219,7 +225,7 @@ class _Pruner:
 
     def __init__(self, trial: Any, select_by: str, *, before: Sequence[float], offset: int) -> None:
         self._trial, self._select_by, self._offset = trial, select_by, offset
-        self._before, self._best = list(before), -math.inf
+        self._before, self._best = list(before), metric(select_by).score(-math.inf)
 
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         pass
@@ -228,7 +234,7 @@ class _Pruner:
         pass
 
     def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
-        self._best = max(self._best, metrics[self._select_by])
+        self._best = max(self._best, metrics[self._select_by], key=metric(self._select_by).score)
         self._trial.report(float(np.mean([*self._before, self._best])), self._offset + step)
         if self._trial.should_prune():
             raise _optuna().TrialPruned

@@ -19,7 +19,7 @@ from dml.distributed import world_size
 from dml.environment import describe_environment
 from dml.losses import Objective, split_by_class
 from dml.model import EmbeddingModel
-from dml.retrieval import Evaluator, RetrievalMetrics, choose_backend
+from dml.retrieval import Evaluator, choose_backend, counted_in_rankings
 from dml.run_folder import RunFolder
 from dml.training import (
     BestOnTest,
@@ -96,7 +96,7 @@ def _build_optimizer(cfg: TrainConfig, groups: list[dict[str, Any]]) -> Optimize
 def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, run: RunFolder) -> Validation:
     best_on_test = BestOnTest(run, select_by=cfg.trainer.select_by)
 
-    def validate(model: EmbeddingModel) -> RetrievalMetrics:
+    def validate(model: EmbeddingModel) -> dict[str, float]:
         if data.follow_test:
             best_on_test.update(evaluator(model, data.test).metrics)
         return evaluator(model, data.val).metrics
@@ -170,6 +170,6 @@ def _check_zero_shot(model: EmbeddingModel, objective: Objective, labels: NDArra
 
 
 def _check_selection(cfg: TrainConfig) -> None:
-    selectable = [f"recall@{k}" for k in cfg.evaluator.recall_at] + ["r_precision", "map@r"]
+    selectable = counted_in_rankings(cfg.evaluator.recall_at)
     if cfg.trainer.select_by not in selectable:
         raise ConfigError(f"trainer.select_by={cfg.trainer.select_by}; accepted: {', '.join(selectable)}")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from dml.errors import InputError, MissingFileError
 from dml.reporting.embeddings import read_embeddings
-from dml.retrieval import RetrievalMetrics, retrieval_metrics
+from dml.retrieval import ranks_of, retrieval_metrics
 
 __all__ = ["concatenated_metrics", "separated_metrics"]
 
@@ -22,7 +22,7 @@ def separated_metrics(figures: Sequence[Mapping[str, float]]) -> dict[str, float
     return {name: float(np.mean([metrics[name] for metrics in figures])) for name in figures[0]}
 
 
-def concatenated_metrics(folders: Sequence[Path], *, metrics: Iterable[str]) -> RetrievalMetrics:
+def concatenated_metrics(folders: Sequence[Path], *, metrics: Iterable[str]) -> dict[str, float]:
     """Measure the L2-normalised test embeddings of several runs side by side, normalised again.
 
     Args:
@@ -41,7 +41,7 @@ def concatenated_metrics(folders: Sequence[Path], *, metrics: Iterable[str]) -> 
                 "train the folds of an ensemble on the same data set"
             )
     vectors = torch.cat([F.normalize(torch.from_numpy(part["vectors"]), dim=1) for part in stored], dim=1)
-    ranks = [int(name.partition("@")[2]) for name in metrics if name.startswith("recall@")]
+    ranks = ranks_of(metrics)
     joint, labels = F.normalize(vectors, dim=1), torch.from_numpy(stored[0]["labels"])
     if not _has_roles(stored[0]):
         return retrieval_metrics(joint, labels, recall_at=ranks)

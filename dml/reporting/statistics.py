@@ -36,7 +36,10 @@ def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) ->
     return estimate(differences) if differences else None
 
 
-def percent(value: Estimate, *, signed: bool = False) -> str:
-    """An estimate of a fraction in per cent, ``mean ± half width``; the mean alone for a single value."""
-    mean = f"{100 * value.mean:{'+' if signed else ''}.2f}"
-    return mean if math.isnan(value.half_width) else f"{mean} ± {100 * value.half_width:.2f}"
+def percent(value: Estimate, *, signed: bool = False, scale: float = 100) -> str:
+    """An estimate of a fraction in per cent, ``mean ± half width``; the mean alone for a single value.
+
+    scale: 1 for what is no fraction.
+    """
+    mean = f"{scale * value.mean:{'+' if signed else ''}.2f}"
+    return mean if math.isnan(value.half_width) else f"{mean} ± {scale * value.half_width:.2f}"

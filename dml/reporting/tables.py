@@ -14,6 +14,7 @@ from rich.table import Table
 from dml.errors import InputError, MissingFileError
 from dml.reporting.comparison import Comparison, Figure, Row
 from dml.reporting.statistics import Estimate, percent
+from dml.retrieval import metric as metric_of
 
 __all__ = ["FORMATS", "csv_table", "latex_tables", "markdown_tables", "table_paths", "terminal_tables"]
 
@@ -82,7 +83,7 @@ def latex_tables(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -
 
 
 def csv_table(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
-    """One line for each reading, setting and metric, in per cent with all digits; notes have no place in it."""
+    """One line for each reading, setting and metric, in per cent or as a count, with all digits; no notes."""
     del notes
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -91,7 +92,7 @@ def csv_table(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> s
         for row in comparison.rows:
             for metric, figure in row.figures.items():
                 start = (comparison.reading, row.label, row.seeds, metric)
-                writer.writerow([*start, *_numbers(figure)])
+                writer.writerow([*start, *_numbers(figure, metric_of(metric).scale)])
     return buffer.getvalue()
 
 
@@ -140,7 +141,8 @@ def _cells(comparison: Comparison, comparisons: Sequence[Comparison]) -> list[li
     known = {metric for row in comparison.rows for metric, figure in row.figures.items() if figure.published}
     header = ["setting", "seeds"]
     for metric in comparison.metrics:
-        header += [metric, f"Δ {metric}"] if comparison.baselines else [metric]
+        name = f"{metric} ({metric_of(metric).kind})" if metric_of(metric).kind != "share" else metric
+        header += [name, f"Δ {metric}"] if comparison.baselines else [name]
         header += [f"published {metric}"] * (metric in known)
     return [header, *(_row_cells(row, comparison, known, sources) for row in comparison.rows)]
 
@@ -148,11 +150,13 @@ def _cells(comparison: Comparison, comparisons: Sequence[Comparison]) -> list[li
 def _row_cells(row: Row, comparison: Comparison, known: set[str], sources: Sequence[str]) -> list[str]:
     cells = [row.label, str(row.seeds)]
     for metric in comparison.metrics:
-        figure = row.figures[metric]
-        cells.append(percent(figure.ours))
+        figure, scale = row.figures[metric], metric_of(metric).scale
+        cells.append(percent(figure.ours, scale=scale))
         if comparison.baselines:
             difference = figure.difference
-            cells.append(f"{percent(difference, signed=True)} ({difference.count})" if difference else "")
+            cells.append(
+                f"{percent(difference, signed=True, scale=scale)} ({difference.count})" if difference else ""
+            )
         if metric in known:
             theirs = figure.published
             cells.append(f"{100 * theirs.value:.2f} [{1 + sources.index(theirs.source)}]" if theirs else "")
@@ -175,19 +179,19 @@ def _remarks(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[st
     return [*pairs, *sources, *notes]
 
 
-def _numbers(figure: Figure) -> list[object]:
+def _numbers(figure: Figure, scale: float) -> list[object]:
     difference, theirs = figure.difference, figure.published
     return [
-        *_pair(figure.ours),
-        *(_pair(difference) if difference else ("", "")),
+        *_pair(figure.ours, scale),
+        *(_pair(difference, scale) if difference else ("", "")),
         difference.count if difference else "",
         100 * theirs.value if theirs else "",
         theirs.source if theirs else "",
     ]
 
 
-def _pair(value: Estimate) -> tuple[object, object]:
-    return 100 * value.mean, "" if math.isnan(value.half_width) else 100 * value.half_width
+def _pair(value: Estimate, scale: float) -> tuple[object, object]:
+    return scale * value.mean, "" if math.isnan(value.half_width) else scale * value.half_width
 
 
 def _markdown(cell: str) -> str:

@@ -21,6 +21,7 @@ from rich.table import Table
 from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
 from dml.reporting.surroundings import accept_any_text
+from dml.retrieval import metric
 from dml.run_folder import RunFolder
 from dml.runs import load_metrics
 from dml.training import Interrupted
@@ -106,9 +107,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for name in next(iter(metrics.values())):
-        values = [metrics[split][name] for split in metrics]
-        is_count = name in ("queries", "gallery", "left_out")
-        table.add_row(name, *(f"{value:,}" if is_count else f"{value:.2%}" for value in values))
+        table.add_row(name, *(metric(name).shown(metrics[split][name]) for split in metrics))
     return table
 
 

@@ -4,20 +4,26 @@ from dml.retrieval.backends import BACKENDS, Neighbours, choose_backend
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.evaluator import Evaluation, Evaluator
 from dml.retrieval.index import exact_search
-from dml.retrieval.metrics import RetrievalMetrics, average_precisions, retrieval_metrics
+from dml.retrieval.metric_table import METRICS, Metric, Ranking, counted_in_rankings, metric, ranks_of
+from dml.retrieval.metrics import average_precisions, retrieval_metrics
 from dml.retrieval.neighbours import nearest_neighbours
 
 __all__ = [
     "BACKENDS",
+    "METRICS",
     "Embeddings",
     "Evaluation",
     "Evaluator",
+    "Metric",
     "Neighbours",
-    "RetrievalMetrics",
+    "Ranking",
     "average_precisions",
     "choose_backend",
+    "counted_in_rankings",
     "embed",
     "exact_search",
+    "metric",
     "nearest_neighbours",
+    "ranks_of",
     "retrieval_metrics",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from dml.distributed import broadcast, gather_numbers, gather_rows
 from dml.errors import InputError
 from dml.retrieval.backends import choose_backend
 from dml.retrieval.embed import Embeddings, embed
-from dml.retrieval.metrics import RetrievalMetrics, retrieval_metrics
+from dml.retrieval.metrics import retrieval_metrics
 from dml.types import Batch
 
 __all__ = ["Evaluation", "Evaluator"]
@@ -24,7 +23,7 @@ __all__ = ["Evaluation", "Evaluator"]
 class Evaluation(NamedTuple):
     """The figures of a set and the embeddings that they were computed from."""
 
-    metrics: RetrievalMetrics
+    metrics: dict[str, float]
     embeddings: Embeddings
 
 
@@ -74,7 +73,7 @@ class Evaluator:
             shared=True,
         )
         if embeddings.on_target is not None:
-            metrics = replace(metrics, selection_accuracy=embeddings.on_target.mean().item())
+            metrics["selection_accuracy"] = embeddings.on_target.mean().item()
         return Evaluation(broadcast(metrics), embeddings._replace(vectors=embeddings.vectors.cpu()))
 
     def check(self, records: Records, role: str) -> None:

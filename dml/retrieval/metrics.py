@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,54 +16,15 @@ from dml.distributed import deal, gather_numbers, gather_rows, is_main
 from dml.errors import InputError
 from dml.retrieval.backends import BLOCK, choose_backend
 from dml.retrieval.index import CHUNK_SIZE, Array, check_search, device_of
+from dml.retrieval.metric_table import Ranking, counted_in_rankings
 from dml.retrieval.ranking import one_thread, rank
 from dml.retrieval.sets import LabelledSets, correct_items, labelled_sets
 
-__all__ = ["RetrievalMetrics", "average_precisions", "retrieval_metrics"]
+__all__ = ["average_precisions", "retrieval_metrics"]
 
 COLLAPSED = 0.999  # mean pairwise cosine
 
-
-@dataclass(frozen=True, eq=False)
-class RetrievalMetrics(Mapping[str, float]):
-    """Retrieval quality as fractions 0..1, and what it was measured on.
-
-    Also a read-only mapping under the names of metrics.json: recall@k for each k, r_precision, map@r,
-    queries, gallery and left_out, in this order, and selection_accuracy where it is known.
-
-    recall:      k -> share of queries with a correct item among the first k.
-    r_precision: correct items among the first R, divided by R, averaged over queries.
-    map_at_r:    precision at each correct item among the first R, summed, over R, averaged over queries.
-    queries:     number of queries that the means are over.
-    gallery:     number of gallery items.
-    left_out:    number of queries without any correct item in the gallery; they are in no mean.
-    selection_accuracy: share of the weights of the pooling that lies on the target, averaged over images; None
-                 where the images do not say where it lies, or the pooling has no weights.
-    """
-
-    recall: Mapping[int, float]
-    r_precision: float
-    map_at_r: float
-    queries: int
-    gallery: int
-    left_out: int
-    selection_accuracy: float | None = None
-
-    def _named(self) -> dict[str, float]:
-        recall = {f"recall@{k}": value for k, value in self.recall.items()}
-        counts = {"queries": self.queries, "gallery": self.gallery, "left_out": self.left_out}
-        figures = {**recall, "r_precision": self.r_precision, "map@r": self.map_at_r, **counts}
-        selection = self.selection_accuracy
-        return figures if selection is None else {**figures, "selection_accuracy": selection}
-
-    def __getitem__(self, name: str) -> float:
-        return self._named()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._named())
-
-    def __len__(self) -> int:
-        return len(self._named())
+Counted = Mapping[str, Callable[[Ranking], Tensor]]
 
 
 def retrieval_metrics(
@@ -77,8 +37,8 @@ def retrieval_metrics(
     backend: str = "auto",
     chunk_size: int = CHUNK_SIZE,
     shared: bool = False,
-) -> RetrievalMetrics:
-    """Rank the gallery for every query by exact search, once, and count what is correct.
+) -> dict[str, float]:
+    """Rank the gallery for every query by exact search, once, and count what is correct: by the names of metrics.json.
 
     With R(q) correct items in the gallery and P(i) the precision of the first i ranks of query q,
 
@@ -120,18 +80,13 @@ def retrieval_metrics(
             "classes of a set searched in itself have at least two images."
         )
     own = rows[deal()] if shared else rows
-    values = _rank_and_score(sets, own, counts, recall_at, backend, chunk_size)[own]
+    counted = counted_in_rankings(recall_at)
+    values = _rank_and_score(sets, own, counts, counted, max(recall_at), backend, chunk_size)[own]
     if shared:
         values = gather_rows(values, gather_numbers(len(values))[:, 0].tolist())
-    *recall, r_precision, map_at_r = (math.fsum(column) / len(rows) for column in values.T.tolist())
-    return RetrievalMetrics(
-        recall=dict(zip(recall_at, recall, strict=True)),
-        r_precision=r_precision,
-        map_at_r=map_at_r,
-        queries=len(rows),
-        gallery=len(sets.gallery),
-        left_out=len(counts) - len(rows),
-    )
+    means = [math.fsum(column) / len(rows) for column in values.T.tolist()]
+    sizes = {"queries": len(rows), "gallery": len(sets.gallery), "left_out": len(counts) - len(rows)}
+    return {**dict(zip(counted, means, strict=True)), **sizes}
 
 
 def average_precisions(
@@ -152,7 +107,8 @@ def average_precisions(
         sets = labelled_sets(query, query_labels, gallery, gallery_labels, device=device)
         counts = correct_items(sets).cpu()
     check_search(sets.query, sets.gallery, chunk_size)
-    return _rank_and_score(sets, _answerable(counts), counts, (1,), backend, chunk_size)[:, -1]
+    counted = {"map@r": counted_in_rankings(())["map@r"]}
+    return _rank_and_score(sets, _answerable(counts), counts, counted, 1, backend, chunk_size)[:, 0]
 
 
 def _answerable(counts: Tensor) -> Tensor:
@@ -161,27 +117,28 @@ def _answerable(counts: Tensor) -> Tensor:
 
 
 def _rank_and_score(
-    sets: LabelledSets, rows: Tensor, counts: Tensor, recall_at: Sequence[int], backend: str, chunk_size: int
+    sets: LabelledSets,
+    rows: Tensor,
+    counts: Tensor,
+    counted: Counted,
+    least: int,
+    backend: str,
+    chunk_size: int,
 ) -> Tensor:
     """Rank for some queries, which have their `counts` correct items, and score: rows as in `_per_query`, else NaN."""
-    depths = counts.clamp(min=max(recall_at))  # one search for all metrics: k = max(R, largest recall@k)
-    values = torch.full((len(counts), len(recall_at) + 2), math.nan, dtype=torch.float64)
+    depths = counts.clamp(min=least)  # one search for all metrics: k = max(R, largest recall@k)
+    values = torch.full((len(counts), len(counted)), math.nan, dtype=torch.float64)
     for found in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size):
         for part, correct in zip(*(torch.split(x, BLOCK) for x in found), strict=True):
-            values[part] = _per_query(correct, counts[part], recall_at)
+            values[part] = _per_query(correct, counts[part], counted)
     return values
 
 
 @one_thread()
-def _per_query(correct: Tensor, counts: Tensor, recall_at: Sequence[int]) -> Tensor:
-    """Score rankings (Q, k) in float64: (Q, len(recall_at) + 2), r_precision and map@r last."""
-    ranks = torch.arange(1, correct.shape[1] + 1)
-    found = correct.cumsum(dim=1)  # (Q, k) correct items so far
-    counted = correct & (ranks <= counts[:, None])
-    precision = torch.where(counted, found.double() / ranks, 0.0)
-    average = precision.cumsum(dim=1)[:, -1] / counts  # summed in rank order: the same bits whatever k is
-    columns = [(found[:, k - 1] > 0).double() for k in recall_at]
-    return torch.stack([*columns, counted.sum(dim=1).double() / counts, average], dim=1)
+def _per_query(correct: Tensor, counts: Tensor, counted: Counted) -> Tensor:
+    """Score rankings (Q, k) in float64: (Q, len(counted))."""
+    ranking = Ranking(correct, correct.cumsum(dim=1), counts)
+    return torch.stack([of_queries(ranking) for of_queries in counted.values()], dim=1)
 
 
 def _check_recall_at(recall_at: Sequence[int], available: int) -> None:

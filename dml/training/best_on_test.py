@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from dml.distributed import is_main
+from dml.retrieval import metric
 from dml.run_folder import RunFolder
 
 __all__ = ["BestOnTest", "load_best_on_test"]
@@ -18,7 +19,7 @@ class BestOnTest:
 
     Args:
         run: where they are kept.
-        select_by: the metric, larger is better, that says which validation was best.
+        select_by: the metric that says which validation was best.
     """
 
     def __init__(self, run: RunFolder, *, select_by: str) -> None:
@@ -29,7 +30,8 @@ class BestOnTest:
         if not is_main():
             return
         best = load_best_on_test(self._run).get("best_on_test")
-        if best is not None and best[self._select_by] >= metrics[self._select_by]:
+        score = metric(self._select_by).score
+        if best is not None and score(best[self._select_by]) >= score(metrics[self._select_by]):
             return
         partial = self._run.best_on_test.with_suffix(".partial")
         partial.write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from dml.config import TrainerOptions
 from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
+from dml.retrieval import metric
 from dml.run_folder import RunFolder
 from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
 from dml.training.gradients import BatchGradient
@@ -104,7 +105,7 @@ class Trainer:
         self.unvalidated: dict[str, float] | None = {}  # scalars of the step, while its validation is due
         self.learning_backbone = [p for p in model.backbone.parameters() if p.requires_grad]
         self.warned_of: set[str] = set()
-        self.best: dict[str, float] = {"step": -1, "value": -math.inf}
+        self.best: dict[str, float] = {"step": -1, "value": metric(options.select_by).score(-math.inf)}
 
     def fit(self, loggers: Sequence[Logger], *, until: int | None = None) -> None:
         """Train from the current step to the last, or until patience ends.
@@ -242,13 +243,14 @@ class Trainer:
                 metrics = self.validate(model)
         except Interrupted as request:
             self._interrupt(loggers, request.number)
-        better = metrics[self.options.select_by] > self.best["value"]
+        value, score = metrics[self.options.select_by], metric(self.options.select_by).score
+        better = score(value) > score(self.best["value"])
         if better:
-            self.best = {"step": self.step, "value": metrics[self.options.select_by]}
+            self.best = {"step": self.step, "value": value}
         if better or not self.val_chooses:
             save_unless_full(self.run.best, self._weights(model))
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(metrics[self.options.select_by])
+            self.scheduler.step(score(value))
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
         tell(loggers, "validation", self.step, metrics, model)
         self.unvalidated = None

@@ -61,7 +61,7 @@ def test_queries_search_the_gallery_where_these_are_two_sets(folds: Path) -> Non
         np.savez(folder / "test_embeddings.npz", **changed)
     metrics = concatenated_metrics(folders, metrics=["recall@1"])
     queries, gallery = (np.flatnonzero(mask).tolist() for mask in (is_query, ~is_query))
-    assert (metrics.queries, metrics.gallery) == (10, 10)
+    assert (metrics["queries"], metrics["gallery"]) == (10, 10)
     assert metrics["recall@1"] == slow_recall_at_1(*joint_embedding(folders), queries, gallery)
 
 

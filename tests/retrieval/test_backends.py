@@ -21,10 +21,10 @@ import sys
 import dml.reporting, torch  # all layers
 from dml.retrieval import exact_search, retrieval_metrics
 x, y = torch.eye(6)[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1])
-assert retrieval_metrics(x, y, recall_at=(1,), backend="torch").map_at_r == 1
+assert retrieval_metrics(x, y, recall_at=(1,), backend="torch")["map@r"] == 1
 assert "faiss" not in sys.modules, "something imports faiss without searching by it"
 sys.modules["faiss"] = None  # as if it were not installed
-assert retrieval_metrics(x, y, recall_at=(1,)).map_at_r == 1
+assert retrieval_metrics(x, y, recall_at=(1,))["map@r"] == 1
 assert exact_search(x, x, 2).indices.sum(dim=1).tolist() == [1, 1, 5, 5]
 """
 

@@ -75,7 +75,7 @@ def test_queries_search_the_gallery_alone() -> None:
     assert evaluation.metrics == retrieval_metrics(
         vectors[:5], labels[:5], vectors[5:], labels[5:], recall_at=(1, 2)
     )
-    assert evaluation.metrics.queries == 5 and evaluation.metrics.gallery == 7
+    assert evaluation.metrics["queries"] == 5 and evaluation.metrics["gallery"] == 7
 
 
 def test_the_figures_of_queries_against_a_gallery_do_not_see_other_queries() -> None:
@@ -128,7 +128,7 @@ def test_there_is_no_selection_accuracy_without_weights_or_without_known_targets
     marked = dataclasses.replace(records(), images=records().images.view(HalfMarked))
     for model, data in ((Colours(), marked), (Weighing(), records())):
         metrics = evaluator()(model, data).metrics
-        assert metrics.selection_accuracy is None and "selection_accuracy" not in metrics
+        assert "selection_accuracy" not in metrics
 
 
 @pytest.mark.parametrize(
