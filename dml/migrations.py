@@ -13,9 +13,12 @@ from typing import Any
 
 from dml.errors import CheckpointError, ConfigError
 
-__all__ = ["FORMAT", "dml_version", "migrate_checkpoint", "migrate_config"]
+__all__ = ["FORMAT", "RENAMED", "dml_version", "migrate_checkpoint", "migrate_config"]
 
-FORMAT = 1
+FORMAT = 2
+
+RENAMED = {"trainer.warmup_steps": "trainer.frozen_backbone_steps"}
+"""Dotted keys of earlier versions, and what they are called now."""
 
 Plain = dict[str, Any]
 
@@ -113,6 +116,18 @@ FUSED = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
 GENERALIZED_SUMS = tuple(f"dml.pooling.GeneralizedSum{kind}Pooling" for kind in ("", "Max", "GeM"))
 
 
+def _config_1(config: Plain) -> None:
+    """Before keys were renamed and a loss said what it takes: it was tried at the start of a run."""
+    for before, now in RENAMED.items():
+        section, _, name = before.partition(".")
+        if name in (node := _node(config, section)):
+            node[now.partition(".")[2]] = node.pop(name)
+    used = ["tuples"] * bool(_node(config, "miner").get("_target_"))
+    used += ["references"] * bool(_node(config, "memory").get("batches"))
+    if used:  # for the rest nothing is known
+        _add(config, "loss._takes_", used)
+
+
 def _checkpoint_0(state: Plain) -> None:
     """Before formats had a version; the first ones had no half precision and kept no record."""
     if "optimizer" in state:
@@ -120,8 +135,8 @@ def _checkpoint_0(state: Plain) -> None:
         state.setdefault("record", {})
 
 
-CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0}
-CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0}
+CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0, 1: _config_1}
+CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0, 1: lambda state: None}  # as it was
 
 
 def _add(config: Plain, key: str, value: Any) -> None:

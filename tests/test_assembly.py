@@ -36,7 +36,7 @@ Assemble = Callable[[TrainConfig, Path], Trainer]
         ("trainer.device=tpu9", "accepted: auto, cpu"),
         ("transform.evaluation.resize=8", "at least as large"),
         ("trainer.gradient_clip=0", "gradient_clip=0.* null leaves"),
-        ("trainer.warmup_steps=-1", "warmup_steps=-1"),
+        ("trainer.frozen_backbone_steps=-1", "frozen_backbone_steps=-1"),
         ("learning_rates.head=-5", "learning_rates.head=-5"),
         ("loss.neg_margin=nan", "not a finite number"),
         ("evaluator.backend=foo", "choose one of auto, faiss, torch"),

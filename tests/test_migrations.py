@@ -33,6 +33,18 @@ NOW = {  # what makes such a run today, and what is not the same any more
         ["trainer.max_steps=2", "dataset=collage", "optimizer=sgd"],
         ["dataset.size: 64 -> 32", *LIMIT],  # the size did not follow the transform
     ),
+    "resting": (  # of format 1: a key that was renamed, a loss that did not say what it takes
+        [
+            "trainer.max_steps=4",
+            "trainer.eval_every=2",
+            "trainer.frozen_backbone_steps=2",
+            "loss=margin",
+            "miner=distance_weighted",
+            "memory.batches=2",
+            "memory.start_step=1",
+        ],
+        [],
+    ),
 }
 
 Compose = Callable[..., TrainConfig]
@@ -49,7 +61,8 @@ def test_an_old_configuration_is_todays_but_for_what_would_change_its_numbers(
 
 
 @pytest.mark.parametrize(
-    "name", ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plateau", "collage"))]
+    "name",
+    ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plateau", "collage", "resting"))],
 )
 def test_an_old_run_that_goes_on_ends_with_the_figures_that_it_had(
     name: str, compose_smoke: Compose, tmp_path: Path
@@ -80,6 +93,21 @@ def test_what_an_old_configuration_says_is_left_as_it_is() -> None:
     assert migrated["optimizer"] == said["optimizer"] and "format" not in said
 
 
+@pytest.mark.parametrize(
+    ("uses", "takes"),
+    [
+        ({"miner": {"_target_": None}, "memory": {"batches": 0}}, None),
+        ({"miner": {"_target_": "a.Miner"}, "memory": {"batches": 0}}, ["tuples"]),
+        ({"miner": {"_target_": "a.Miner"}, "memory": {"batches": 3}}, ["tuples", "references"]),
+    ],
+)
+def test_a_loss_of_a_run_of_format_1_takes_what_was_used_with_it(
+    uses: dict[str, dict[str, object]], takes: list[str] | None
+) -> None:
+    migrated = migrate_config({"format": 1, "loss": {"_target_": "a.Loss"}, **uses}, "config.yaml")
+    assert migrated["loss"].get("_takes_") == takes
+
+
 def test_each_version_before_this_one_has_its_step() -> None:
     assert list(CONFIGS) == list(CHECKPOINTS) == list(range(FORMAT))
 
@@ -90,7 +118,8 @@ def test_a_configuration_of_a_newer_version_is_refused_with_the_version_that_wro
     newer = {**to_plain(compose_smoke()), "format": FORMAT + 1}
     OmegaConf.save(OmegaConf.create(newer), tmp_path / "config.yaml")
     with pytest.raises(
-        ConfigError, match=r"format 2, written by a newer dml; this one reads up to format 1: update"
+        ConfigError,
+        match=rf"format {FORMAT + 1}, written by a newer dml; this one reads up to format {FORMAT}: update",
     ):
         load_config(tmp_path / "config.yaml")
     (tmp_path / "environment.json").write_text('{"packages": {"dml": "7.1"}}')
@@ -100,13 +129,13 @@ def test_a_configuration_of_a_newer_version_is_refused_with_the_version_that_wro
 
 @pytest.mark.parametrize("version", ["new", 1.0, -1, None, True])
 def test_a_version_that_is_none_is_refused(version: object) -> None:
-    with pytest.raises(ConfigError, match=r"config.yaml has format: .*accepted: 0 to 1"):
+    with pytest.raises(ConfigError, match=r"config.yaml has format: .*accepted: 0 to 2"):
         migrate_config({"format": version}, "config.yaml")
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     torch.save({"format": FORMAT + 1, "dml": "7.1", "model": {}}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match=r"last.pt is of format 2, written by dml 7\.1"):
+    with pytest.raises(CheckpointError, match=r"last.pt is of format 3, written by dml 7\.1"):
         load_checkpoint(tmp_path / "last.pt")
 
 

@@ -145,13 +145,14 @@ def test_the_very_command_of_a_run_goes_on_with_it(
     command, folder = COMMANDS[name], tmp_path / "run"
     cfg = compose_config(*command)
     opened = open_run(cfg, folder)
-    start_run(replace(opened, cfg=settle(opened.cfg, num_classes=12)))
+    cfg = settle(opened.cfg, num_classes=12)
+    start_run(replace(opened, cfg=cfg))
     run = resume(compose_config, folder, *command)
     assert run.before is None and to_plain(run.cfg) == to_plain(cfg)
 
 
 def test_the_format_is_no_choice(compose_smoke: Compose, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"format=7: this is no choice, new runs are of format 1"):
+    with pytest.raises(ConfigError, match=r"format=7: this is no choice, new runs are of format 2"):
         open_run(compose_smoke("format=7"), tmp_path / "run")
 
 

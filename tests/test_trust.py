@@ -277,10 +277,8 @@ def test_what_our_own_modules_offer_to_a_stranger_was_looked_at() -> None:
         "dml.losses.Losses",
         "dml.losses.Objective",
         "dml.losses.ZeroShotLoss",
-        "dml.losses.compares_with_references",
         "dml.losses.lists_tuples",
         "dml.losses.split_by_class",
-        "dml.losses.takes_mined_tuples",
     ]
 
 

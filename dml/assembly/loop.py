@@ -56,7 +56,7 @@ def build_trainer(
     groups = parameter_groups(
         model, objective, lr=cfg.optimizer.lr, multipliers=asdict(checked(cfg.learning_rates))
     )
-    _check_warmup(cfg, groups)
+    _check_resting(cfg, groups)
     optimizer = _build_optimizer(cfg, groups)
     scheduler = build(cfg.scheduler)(optimizer, total_steps=options.max_steps)
     trainer = Trainer(
@@ -77,12 +77,13 @@ def build_trainer(
     return trainer
 
 
-def _check_warmup(cfg: TrainConfig, groups: list[dict[str, Any]]) -> None:
+def _check_resting(cfg: TrainConfig, groups: list[dict[str, Any]]) -> None:
     others = [p for group in groups if group["name"] != "backbone" for p in group["params"]]
-    if cfg.trainer.warmup_steps and not any(parameter.requires_grad for parameter in others):
+    steps = cfg.trainer.frozen_backbone_steps
+    if steps and not any(parameter.requires_grad for parameter in others):
         raise ConfigError(
-            f"trainer.warmup_steps={cfg.trainer.warmup_steps}: the backbone rests, and nothing else learns: give "
-            "trainer.warmup_steps=0, or a rate in learning_rates to the head"
+            f"trainer.frozen_backbone_steps={steps}: the backbone rests, and nothing else learns: give "
+            "trainer.frozen_backbone_steps=0, or a rate in learning_rates to the head"
         )
 
 

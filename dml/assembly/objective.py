@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -13,9 +14,7 @@ from dml.losses import (
     CrossBatchMemory,
     Objective,
     ZeroShotLoss,
-    compares_with_references,
     lists_tuples,
-    takes_mined_tuples,
 )
 from dml.randomness import torch_seed
 
@@ -36,13 +35,29 @@ def build_objective(cfg: TrainConfig, train: Records) -> Objective:
         metric,
         zero_shot,
         zero_shot_weight=options.weight,
-        miner=_build_miner(cfg, metric),
-        memory=_build_memory(cfg, metric, train),
+        miner=_build_miner(cfg),
+        memory=_build_memory(cfg, train),
         memory_weight=cfg.memory.weight,
     )
 
 
-def _build_miner(cfg: TrainConfig, metric: torch.nn.Module) -> torch.nn.Module | None:
+def _takes(cfg: TrainConfig, what: str) -> bool:
+    """Whether the file of the loss says that it takes ``tuples`` or ``references``; silence is no."""
+    declared = cfg.loss.get("_takes_", ())
+    listed = isinstance(declared, Sequence) and not isinstance(declared, str)
+    if not listed or not set(declared) <= {"tuples", "references"}:
+        raise ConfigError(f"loss._takes_={declared}; accepted: a list of tuples, references, or both")
+    return what in declared
+
+
+def _if_your_own(cfg: TrainConfig, what: str) -> str:
+    """What to do about a loss that says nothing."""
+    if "_takes_" in cfg.loss:
+        return ""
+    return f"; if it does, for all that its file does not say so, add +loss._takes_=[{what}]"
+
+
+def _build_miner(cfg: TrainConfig) -> torch.nn.Module | None:
     if cfg.miner["_target_"] is None:
         if surplus := sorted(key for key in map(str, cfg.miner) if key != "_target_"):
             raise ConfigError(
@@ -51,11 +66,11 @@ def _build_miner(cfg: TrainConfig, metric: torch.nn.Module) -> torch.nn.Module |
             )
         return None
     miner = cast(torch.nn.Module, build(cfg.miner))
-    if not takes_mined_tuples(metric, cfg.embedding_dim):
+    if not _takes(cfg, "tuples"):
         raise ConfigError(
             f"miner={cfg.miner['_target_']}: {cfg.loss['_target_']} is computed on all images alike, not on pairs or "
             "triplets that a miner could choose: take a pair loss such as contrastive, triplet or multi_similarity, "
-            "or miner=none"
+            f"or miner=none{_if_your_own(cfg, 'tuples')}"
         )
     _try_miner(cfg, miner)
     return miner
@@ -75,14 +90,15 @@ def _try_miner(cfg: TrainConfig, miner: torch.nn.Module) -> None:
         )
 
 
-def _build_memory(cfg: TrainConfig, metric: torch.nn.Module, train: Records) -> CrossBatchMemory | None:
+def _build_memory(cfg: TrainConfig, train: Records) -> CrossBatchMemory | None:
     options = checked(cfg.memory)
     if options.batches == 0:
         return None
-    if not compares_with_references(metric, cfg.embedding_dim):
+    if not _takes(cfg, "references"):
         raise ConfigError(
             f"memory.batches={options.batches}: {cfg.loss['_target_']} compares no pairs with a memory; "
             "choose a pair loss such as contrastive, triplet or multi_similarity, or memory.batches=0"
+            f"{_if_your_own(cfg, 'references')}"
         )
     batch_size = len(build_sampler(cfg, train).batch(0))
     return CrossBatchMemory(options.batches * batch_size, cfg.embedding_dim, start_step=options.start_step)

@@ -7,6 +7,7 @@ neither reads a type from a default, which is all that pytorch-metric-learning g
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import math
@@ -17,7 +18,7 @@ from typing import Any
 
 import hydra
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from dml.errors import ConfigError, UserError
 
@@ -35,8 +36,11 @@ def build(node: DictConfig, **late: Any) -> Any:
         raise ConfigError(f"{name} names no component: it needs a _target_")
     target = _locate(name, node["_target_"])
     _check_arguments(name, node, target)
+    arguments = copy.deepcopy(node)
+    with flag_override(arguments, ["readonly", "struct"], False):
+        arguments.pop("_takes_", None)  # what a loss says of itself is no argument
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **late)
+        return hydra.utils.instantiate(arguments, _convert_="all", **late)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):

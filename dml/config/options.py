@@ -100,7 +100,9 @@ class TrainerOptions:
         above_zero("null leaves the gradient as it is")
     )
     frozen_batchnorm: bool = option()  # BatchNorm layers of the backbone keep their statistics and parameters
-    warmup_steps: int = option(at_least(0))  # steps in which the backbone rests: no gradient, no update
+    frozen_backbone_steps: int = option(
+        at_least(0)
+    )  # steps in which the backbone rests: no gradient, no update
     initialisation_batches: int = option(
         at_least(1)
     )  # batches whose local features initialise the prototypes

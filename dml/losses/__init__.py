@@ -1,14 +1,15 @@
 """The objective, its memory, and the losses that pytorch-metric-learning lacks or has differently.
 
-A metric loss is a module, called with unit vectors (B, D) and labels (B,), that gives a scalar. If it takes
-``indices_tuple`` a miner can go with it; if it takes ``ref_emb`` and ``ref_labels``, a memory.
+A metric loss is a module, called with unit vectors (B, D) and labels (B,), that gives a scalar. ``_takes_`` in its file
+in configs/loss/ says what else it takes: ``tuples``, as ``indices_tuple``, so that a miner can go with it;
+``references``, as ``ref_emb`` and ``ref_labels``, so that a memory can.
 """
 
 from dml.losses.bounded_cosine import BoundedCosine
 from dml.losses.c1 import C1Loss
-from dml.losses.capabilities import compares_with_references, lists_tuples, takes_mined_tuples
 from dml.losses.cross_batch_memory import CrossBatchMemory
 from dml.losses.histogram import HistogramLoss
+from dml.losses.miner_trial import lists_tuples
 from dml.losses.objective import Losses, Objective
 from dml.losses.proxy_nca import ProxyNCALoss
 from dml.losses.recall_at_k import RecallAtKLoss
@@ -29,9 +30,7 @@ __all__ = [
     "SmoothAPLoss",
     "SparseCentersRegularizer",
     "ZeroShotLoss",
-    "compares_with_references",
     "lists_tuples",
     "split_by_class",
-    "takes_mined_tuples",
     "triplet_margin_miner",
 ]

@@ -83,7 +83,7 @@ def _values(cfg: TrainConfig, *parts: str, lookup: str = "") -> str:
         for key, value in raw
         if (key.partition(".")[0] in parts if parts else f"${{{lookup}:" in str(value))
         and value != "???"
-        and not key.endswith("_target_")
+        and not key.rpartition(".")[2].startswith("_")
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dml.config import ConfigError
+from dml.migrations import RENAMED
 
 __all__ = ["former_row", "refuse_former_names"]
 
@@ -29,13 +30,15 @@ def former_row(dataset: str, setting: str, loss: Sequence[str], pooling: Sequenc
 
 
 def refuse_former_names(arguments: Sequence[str]) -> None:
-    """Refuse arguments of train.py that name a row or a loss as it was formerly called.
+    """Refuse arguments of train.py that name a row, a loss or a key as it was formerly called.
 
     Raises:
         ConfigError: it says what to type instead.
     """
     for argument in arguments:
         key, _, values = argument.partition("=")
+        if (name := key.lstrip("+~")) in RENAMED:
+            raise ConfigError(f"{name} is called {RENAMED[name]} here: type {RENAMED[name]}={values}")
         for value in values.split(","):
             if key == "loss" and value in LOSSES:
                 raise ConfigError(f"loss={value} is called {LOSSES[value]} here: type loss={LOSSES[value]}")

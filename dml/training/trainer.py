@@ -177,7 +177,7 @@ class Trainer:
             statistics = pooling_statistics(pooled)
             scalars = self._read(loggers, {**terms, "gradient_norm": gradient_norm, **rates, **statistics})
             tell(loggers, "training", self.step, scalars)
-            if due and self.step > self.options.warmup_steps:
+            if due and self.step > self.options.frozen_backbone_steps:
                 self._warn_of_collapse(pooled)
         elif self.readings.cost_nothing or self.step % self.options.log_every == 0 or due:
             self._read(loggers, {})
@@ -199,7 +199,7 @@ class Trainer:
     def _update(self, batch: Batch, sizes: list[int]) -> tuple[Losses, Pooled, Tensor, dict[str, float]]:
         """One update; returns what the step had to say."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._let_backbone_rest(self.step < self.options.warmup_steps)
+        self._let_backbone_rest(self.step < self.options.frozen_backbone_steps)
         losses, pooled, labels = self.gradient(batch, self.step, sizes)
         self.gradient.scaler.unscale_(self.optimizer)
         gradient_norm = self._clip_gradient()
@@ -217,7 +217,7 @@ class Trainer:
         return clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], largest)
 
     def _let_backbone_rest(self, resting: bool) -> None:
-        if self.step <= self.options.warmup_steps:
+        if self.step <= self.options.frozen_backbone_steps:
             for parameter in self.learning_backbone:
                 parameter.requires_grad_(not resting)
 

@@ -36,6 +36,11 @@ def configured(group: str, name: str, *, num_classes: int = 4, dim: int = DIM) -
     return built.double()
 
 
+def takes(name: str) -> set[str]:
+    """What the file of a loss says that it takes."""
+    return set(OmegaConf.load(CONFIGS / "loss" / f"{name}.yaml")["_takes_"])
+
+
 def unit(count: int, seed: int, *, dim: int = DIM) -> Tensor:
     """Unit vectors that lean to one side, so that some are near each other, in float64."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,38 +1,27 @@
+"""What the file of a loss says that it takes is what a trial finds out, and a run goes by it."""
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dml.losses import compares_with_references, lists_tuples, takes_mined_tuples
-from tests.losses.cases import DIM, configured, names
+from dml.assembly import build_objective
+from dml.config import ConfigError, TrainConfig, settle
+from dml.losses import Objective, lists_tuples
+from tests.losses.cases import DIM, configured, names, takes
+from tests.losses.trials import compares_with_references, takes_mined_tuples
+from tests.noise import noise
 
-# What pytorch-metric-learning does with the two arguments, read from its code.
-TAKE_REFERENCES = {
-    "angular",
-    "c1",
-    "circle",
-    "contrastive",
-    "generalized_lifted_structure",
-    "histogram",
-    "margin",
-    "multi_similarity",
-    "nca",
-    "nt_xent",
-    "recall_at_k",
-    "smooth_ap",
-    "snr_contrastive",
-    "sup_con",
-    "triplet",
-    "tuplet_margin",
-}
-NO_PAIRS_TO_CHOOSE = {"nca", "recall_at_k", "smooth_ap"}
-BATCH_ALONE = {"intra_pair_variance", "lifted_structure", "n_pairs", "threshold_consistent_margin"}
+Compose = Callable[..., TrainConfig]
 
 
 @pytest.mark.parametrize("name", names("loss"))
-def test_it_is_found_out_which_losses_a_memory_and_a_miner_fit(name: str) -> None:
+def test_a_loss_takes_what_its_file_says(name: str) -> None:
     loss = configured("loss", name, dim=DIM).float()
-    assert compares_with_references(loss, DIM) == (name in TAKE_REFERENCES)
-    assert takes_mined_tuples(loss, DIM) == (name in TAKE_REFERENCES - NO_PAIRS_TO_CHOOSE | BATCH_ALONE)
+    found = {"references"} if compares_with_references(loss, DIM) else set()
+    assert takes(name) == found | ({"tuples"} if takes_mined_tuples(loss, DIM) else set())
 
 
 def test_a_loss_that_draws_its_triplets_takes_both() -> None:
@@ -41,7 +30,7 @@ def test_a_loss_that_draws_its_triplets_takes_both() -> None:
     assert compares_with_references(loss, DIM) and takes_mined_tuples(loss, DIM)
 
 
-class Inattentive(nn.Module):
+class Own(nn.Module):
     """Takes everything and looks at the vectors alone."""
 
     def forward(
@@ -50,8 +39,41 @@ class Inattentive(nn.Module):
         return vectors.sum()
 
 
-def test_a_loss_that_passes_over_what_it_is_given_takes_nothing() -> None:
-    assert not compares_with_references(Inattentive(), DIM) and not takes_mined_tuples(Inattentive(), DIM)
+def objective(cfg: Any, **declared: object) -> Objective:
+    """What a configuration with the loss above makes of what its file declares."""
+    cfg.loss = {"_target_": "tests.losses.test_capabilities.Own", **declared}
+    return build_objective(settle(cfg, num_classes=12), noise(12, 5))
+
+
+def test_the_trials_tell_a_loss_that_passes_over_what_it_is_given() -> None:
+    assert not compares_with_references(Own(), DIM) and not takes_mined_tuples(Own(), DIM)
+
+
+@pytest.mark.parametrize(
+    ("choice", "what"), [("miner=batch_hard", "tuples"), ("memory.batches=2", "references")]
+)
+def test_a_loss_of_ones_own_says_what_it_takes_or_is_told_how(
+    choice: str, what: str, compose_smoke: Compose
+) -> None:
+    built = objective(compose_smoke(choice), _takes_=[what])
+    assert (built.miner is not None, built.memory is not None) == (what == "tuples", what == "references")
+    with pytest.raises(ConfigError, match=rf"Own .*; if it does, .* add \+loss\._takes_=\[{what}\]$"):
+        objective(compose_smoke(choice))
+    with pytest.raises(ConfigError, match=r"Own .* or (miner=none|memory.batches=0)$"):
+        objective(compose_smoke(choice), _takes_=[])
+
+
+def test_a_loss_of_ones_own_that_says_nothing_trains_alone(compose_smoke: Compose) -> None:
+    built = objective(compose_smoke())
+    assert built.miner is None and built.memory is None
+
+
+@pytest.mark.parametrize("declared", ["tuples", ["triplets"], 3, None])
+def test_a_declaration_that_is_none_is_refused(declared: object, compose_smoke: Compose) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^loss\._takes_=.*accepted: a list of tuples, references, or both"
+    ):
+        objective(compose_smoke("memory.batches=2"), _takes_=declared)
 
 
 def test_the_parameters_of_a_loss_are_left_as_they_are() -> None:

@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dml.losses import compares_with_references
 from tests.losses.cases import (
-    DIM,
     LABELS,
     Pairs,
     configured,
     log_sum,
     mean,
     mean_of_active,
+    takes,
     unit,
 )
 
@@ -209,9 +208,7 @@ FORMULAS: dict[str, Formula] = {
     "triplet": triplet,
     "tuplet_margin": tuplet_margin,
 }
-WITH_REFERENCES = [
-    name for name in FORMULAS if compares_with_references(configured("loss", name).float(), DIM)
-]
+WITH_REFERENCES = [name for name in FORMULAS if "references" in takes(name)]
 
 
 def assert_equal_with_gradient(loss: Tensor, expected: Tensor, x: Tensor, name: str) -> None:

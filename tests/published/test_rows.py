@@ -182,7 +182,7 @@ def test_every_row_has_the_published_settings(row: Row, compose_row: Callable[[R
     assert cfg.trainer.patience == (15 if small else 10)
     assert mlrc or (cfg.scheduler.factor, cfg.scheduler.patience) == (0.5, 4 if small else 3)
     epoch = TRAIN_IMAGES[data] * (0.75 if mlrc else 1) / BATCH[setting]
-    assert cfg.trainer.warmup_steps == (round(epoch) if proxies else 0)
+    assert cfg.trainer.frozen_backbone_steps == (round(epoch) if proxies else 0)
     memory = LARGE_MEMORY.get(data, SMALL_MEMORY[setting]) if loss.endswith("xbm") else (0, 1000)
     assert (cfg.memory.batches, cfg.memory.start_step) == memory
     values = LOSS_VALUES[loss.split()[0]][data]

@@ -15,7 +15,7 @@ from typing import Any
 from dml.config import EXECUTION, TrainConfig, to_plain
 
 BEFORE: dict[str, Any] = json.loads(Path(__file__).with_name("resolved.json").read_text(encoding="utf-8"))
-RENAMED: dict[str, str] = {}
+RENAMED = {"trainer.warmup_steps": "trainer.frozen_backbone_steps"}
 """Dotted keys that were renamed since, on purpose: old to new."""
 
 

@@ -30,7 +30,7 @@ def test_another_data_set_has_every_value_that_goes_by_data_sets_from_this_proje
     assert line.startswith(
         "dataset=emoji was not: loss.pos_margin=0.0, loss.neg_margin=0.5, optimizer.lr=1e-05,"
     )
-    assert "trainer.warmup_steps=0" in line and "evaluator.recall_at=[1, 2, 4, 8]" in line
+    assert "trainer.frozen_backbone_steps=0" in line and "evaluator.recall_at=[1, 2, 4, 8]" in line
 
 
 def test_another_loss_has_its_own_values_and_those_of_its_kind_from_this_project() -> None:
@@ -40,7 +40,7 @@ def test_another_loss_has_its_own_values_and_those_of_its_kind_from_this_project
         "loss=arcface was not: loss.margin=28.6, loss.scale=64.0; by its kind also sampler=uniform_112,"
         in line
     )
-    assert line.endswith("pooling.sharpness=0.5, trainer.warmup_steps=52")
+    assert line.endswith("pooling.sharpness=0.5, trainer.frozen_backbone_steps=52")
     _, memory = departures_of(*row, "loss=circle", "memory=xbm")
     assert memory.startswith("memory=xbm was not with loss=circle: memory.batches=25, memory.start_step=100")
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
     [
         ("loss=c2", "type loss=contrastive"),
         ("loss=triplet,c2", "type loss=contrastive"),
+        ("trainer.warmup_steps=100", "type trainer.frozen_backbone_steps=100$"),
+        ("+trainer.warmup_steps=1,2", "type trainer.frozen_backbone_steps=1,2$"),
         (
             "experiment=sop/conventional_resnet50/proxy_nca_pp_gsp_zero_shot",
             "type published=conventional_resnet50 dataset=sop loss=proxy_nca_pp pooling=gsp_max$",

@@ -93,7 +93,7 @@ def test_a_run_in_which_gsp_became_average_pooling_says_so_once(
 def test_a_run_is_not_warned_before_the_warm_up_has_ended(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    late = compose_smoke("pooling.sharpness=0.01", "trainer.warmup_steps=3", "trainer.eval_every=3")
+    late = compose_smoke("pooling.sharpness=0.01", "trainer.frozen_backbone_steps=3", "trainer.eval_every=3")
     (said,) = fit(assemble(late, tmp_path))
     assert said.startswith("step 6:")
 

@@ -94,8 +94,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
-def test_a_warm_up_lets_the_backbone_rest(compose_smoke: Compose, assemble: Assemble, tmp_path: Path) -> None:
-    trainer = assemble(compose_smoke("trainer.warmup_steps=100"), tmp_path)
+def test_the_backbone_rests_in_its_frozen_steps(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.frozen_backbone_steps=100"), tmp_path)
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.fit([])
     moved = {name for name, p in trainer.model.named_parameters() if not p.equal(before[name])}
@@ -111,10 +113,10 @@ def in_model(trainer: Trainer, seen: list[tuple[int, bool]]) -> None:
     )
 
 
-def test_no_gradient_goes_through_a_backbone_that_rests_in_the_warm_up_and_the_resumed_run_is_the_same(
+def test_no_gradient_goes_through_a_backbone_that_rests_and_the_resumed_run_is_the_same(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    cfg = compose_smoke("trainer.warmup_steps=2", "trainer.max_steps=4", "trainer.eval_every=1")
+    cfg = compose_smoke("trainer.frozen_backbone_steps=2", "trainer.max_steps=4", "trainer.eval_every=1")
     whole, seen = assemble(cfg, tmp_path / "whole"), []
     in_model(whole, seen)
     whole.fit([])
@@ -145,12 +147,14 @@ def test_a_role_without_a_rate_has_no_gradient_and_does_not_count_in_its_norm(
     assert seen == [(0, False), (0, True)] and norms[0] < norms[1]
 
 
-def test_a_warm_up_in_which_nothing_learns_is_refused(
+def test_frozen_steps_in_which_nothing_learns_are_refused(
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
     rates = (f"learning_rates.{role}=0" for role in ("head", "prototypes", "class_codes"))
-    with pytest.raises(ValueError, match=r"warmup_steps=1: the backbone rests, and nothing else learns"):
-        assemble(compose_smoke(*rates, "trainer.warmup_steps=1"), tmp_path)
+    with pytest.raises(
+        ValueError, match=r"frozen_backbone_steps=1: the backbone rests, and nothing else learns"
+    ):
+        assemble(compose_smoke(*rates, "trainer.frozen_backbone_steps=1"), tmp_path)
 
 
 @pytest.mark.parametrize(("before", "after"), [("0", "0.1"), ("0.1", "0")])

@@ -1,16 +1,14 @@
-"""What losses and miners can do, found out by trying: some accept an argument and then pass it over."""
+"""What losses can do, found out by trying: some accept an argument and then pass it over."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["compares_with_references", "lists_tuples", "takes_mined_tuples"]
+from dml.losses.miner_trial import on_a_circle
 
 
 @torch.no_grad()
@@ -41,7 +39,7 @@ def takes_mined_tuples(metric: nn.Module, embedding_dim: int) -> bool:
 
     Some losses refuse such lists; others weigh each image by how often it is listed, whatever with.
     """
-    vectors = _on_a_circle([0, 170, 110, 300, 10, 160, 100, 310], embedding_dim)
+    vectors = on_a_circle([0, 170, 110, 300, 10, 160, 100, 310], embedding_dim)
     labels = torch.arange(8) // 4
     # Both list every image, and every anchor, equally often; but ``hard`` with far positives and near negatives.
     hard = ([0, 2, 4, 6], [1, 3, 5, 7], [0, 1, 4, 5], [4, 5, 0, 1])
@@ -54,21 +52,3 @@ def takes_mined_tuples(metric: nn.Module, embedding_dim: int) -> bool:
         return not math.isclose(loss(hard), loss(easy), rel_tol=1e-4)
     except (TypeError, ValueError):
         return False
-
-
-@torch.no_grad()
-def lists_tuples(miner: nn.Module, embedding_dim: int) -> bool:
-    """Whether a miner lists anything of a batch whose positives and negatives stand at all distances.
-
-    Raises:
-        Exception: whatever the miner raises.
-    """
-    vectors = _on_a_circle(range(0, 360, 15), embedding_dim)
-    return any(len(places) for places in miner(vectors, torch.arange(24) % 2))
-
-
-def _on_a_circle(degrees: Sequence[int], embedding_dim: int) -> Tensor:
-    """Unit vectors at these angles, in the plane of the first two dimensions."""
-    angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float32))
-    plane = torch.stack([angles.cos(), angles.sin()], dim=1)[:, :embedding_dim]
-    return F.pad(plane, (0, embedding_dim - plane.shape[1]))
