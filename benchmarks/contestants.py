@@ -1,3 +1,4 @@
+# long: each peer in a part of its own
 """One training epoch and the evaluation after it, by dml or by a peer: the processes that peers.py starts.
 
     python benchmarks/contestants.py CONTESTANT JOB.json    # the last line of its output is the measurement
@@ -300,7 +301,7 @@ def contrastive(job: Job) -> nn.Module:
 # --- pytorch-metric-learning ---
 
 
-def run_pml(job: Job, *, by_hand: bool) -> Measurement:
+def run_pml(job: Job, *, by_hand: bool) -> Measurement:  # long: a trainer as its user writes it
     from pytorch_metric_learning.samplers import MPerClassSampler
     from pytorch_metric_learning.trainers import MetricLossOnly
     from torchvision.datasets import ImageFolder

@@ -63,7 +63,7 @@ MEASURES = {
 PROGRAM = Path(__file__).with_name("contestants.py")
 
 
-def prepare(
+def prepare(  # long: a job has many values, each written where it comes from
     folder: Path, *, steps: int, threads: int, workers: int, test_classes: int, cpu_time: bool
 ) -> Job:
     """Write images and weights into the folder, and say what is to be done with them."""

@@ -1,3 +1,4 @@
+# long: the published layer, which is compared with, stands beside ours
 """Speed and memory of generalized sum pooling, next to the layer as published.
 
     python benchmarks/pooling.py              # the whole table, about two minutes on 2 cores

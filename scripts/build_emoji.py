@@ -1,3 +1,4 @@
+# long: one program from the packages to the archive, run by nobody but who builds the set anew
 """Build data/emoji: the same emoji drawn by eight vendors, rasterised from the SVGs of npm packages.
 
     python scripts/build_emoji.py                           # fetch the packages with npm, write data/emoji

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
@@ -17,6 +18,7 @@ from dml.model import EmbeddingModel
 
 __all__ = [
     "batchnorm_layers",
+    "clip_gradient",
     "constant",
     "freeze_batchnorm",
     "one_cycle",
@@ -99,6 +101,12 @@ def use_batch_statistics(model: nn.Module) -> None:
 def batchnorm_layers(module: nn.Module) -> Iterator[nn.Module]:
     """Every BatchNorm layer, of any dimension."""
     return (layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+
+
+def clip_gradient(optimizer: Optimizer, largest: float | None) -> Tensor:
+    """Scale the gradient of all parameters down to a norm, if one is given; returns the norm before."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return clip_grad_norm_(parameters, math.inf if largest is None else largest)
 
 
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: float, final: float) -> LRScheduler:

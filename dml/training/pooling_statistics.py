@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
 
 from dml.types import Pooled
 
-__all__ = ["collapse_warnings", "pooling_statistics", "prototype_use"]
+__all__ = ["collapse_warnings", "pooling_statistics", "prototype_use", "warn_of_collapse"]
 
 LEAST_SPREAD = 0.02  # below, a location counts for 2 % more or less than another: that is average pooling
 LARGEST_SHARE = 0.9  # above, the attributes of all images are nearly the same
@@ -41,6 +43,14 @@ def prototype_use(attributes: Tensor) -> Tensor:
     return attributes.detach().mean(dim=0)
 
 
+def warn_of_collapse(step: int, pooled: Pooled, said: set[str]) -> None:
+    """Say what the pooling no longer does, each thing once in a run: what was ``said`` is kept there."""
+    for statistic, sentence in collapse_warnings(pooled).items():
+        if statistic not in said:
+            said.add(statistic)
+            warnings.warn(f"step {step}: {sentence}", stacklevel=2)
+
+
 def collapse_warnings(pooled: Pooled) -> dict[str, str]:
     """A sentence for each way in which the pooling has stopped to select, by the name of the statistic that says so.
 
@@ -48,12 +58,12 @@ def collapse_warnings(pooled: Pooled) -> dict[str, str]:
     attributes the pooling is not GSP, and equal weights need not be average pooling: balanced transport always has
     them, and slots or channels may be weighed besides.
     """
-    statistics, warnings = pooling_statistics(pooled), {}
+    statistics, sentences = pooling_statistics(pooled), {}
     weights, attributes = pooled.weights, pooled.attributes
     if weights is not None and attributes is not None and bool(weights.amin() < weights.amax()):
         spread = statistics["weights/spread"].item()
         if spread < LEAST_SPREAD:
-            warnings["weights/spread"] = (
+            sentences["weights/spread"] = (
                 f"the weights of the locations spread by {spread:.2%} around uniform, less than {LEAST_SPREAD:.0%}: "
                 "this pooling has become average pooling. It selects more with a larger pooling.sharpness; pooling=gap "
                 "gives the same for less"
@@ -61,9 +71,9 @@ def collapse_warnings(pooled: Pooled) -> dict[str, str]:
     if attributes is not None and attributes.shape[1] > 1:
         largest = statistics["prototypes/largest_share"].item()
         if largest > LARGEST_SHARE:
-            warnings["prototypes/largest_share"] = (
+            sentences["prototypes/largest_share"] = (
                 f"one of {attributes.shape[1]} prototypes has {largest:.1%} of all attributes, more than "
                 f"{LARGEST_SHARE:.0%}: they tell no image from another, and the zero-shot loss learns nothing from "
                 "them. Try a smaller learning_rates.prototypes or pooling.sharpness"
             )
-    return warnings
+    return sentences

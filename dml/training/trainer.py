@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -24,8 +22,8 @@ from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger, tell
-from dml.training.optimization import freeze_batchnorm, warn_of_fresh_batchnorm
-from dml.training.pooling_statistics import collapse_warnings, pooling_statistics
+from dml.training.optimization import clip_gradient, freeze_batchnorm, warn_of_fresh_batchnorm
+from dml.training.pooling_statistics import pooling_statistics, warn_of_collapse
 from dml.training.prototype_features import initialise_prototypes
 from dml.training.readings import Readings, check_weights
 from dml.training.replicas import check_replicas
@@ -178,7 +176,7 @@ class Trainer:
             scalars = self._read(loggers, {**terms, "gradient_norm": gradient_norm, **rates, **statistics})
             tell(loggers, "training", self.step, scalars)
             if due and self.step > self.options.frozen_backbone_steps:
-                self._warn_of_collapse(pooled)
+                warn_of_collapse(self.step, pooled, self.warned_of)
         elif self.readings.cost_nothing or self.step % self.options.log_every == 0 or due:
             self._read(loggers, {})
         if due:
@@ -189,21 +187,14 @@ class Trainer:
         """Log the steps that wait to be read; further scalars are read with them."""
         return self.readings.read(further, lambda *row: tell(loggers, "step", *row))
 
-    def _warn_of_collapse(self, pooled: Pooled) -> None:
-        """Say once in a run what the pooling no longer does."""
-        for statistic, sentence in collapse_warnings(pooled).items():
-            if statistic not in self.warned_of:
-                self.warned_of.add(statistic)
-                warnings.warn(f"step {self.step}: {sentence}", stacklevel=2)
-
     def _update(self, batch: Batch, sizes: list[int]) -> tuple[Losses, Pooled, Tensor, dict[str, float]]:
         """One update; returns what the step had to say."""
         self.optimizer.zero_grad(set_to_none=True)
         self._let_backbone_rest(self.step < self.options.frozen_backbone_steps)
         losses, pooled, labels = self.gradient(batch, self.step, sizes)
         self.gradient.scaler.unscale_(self.optimizer)
-        gradient_norm = self._clip_gradient()
-        rates = self._learning_rates()
+        gradient_norm = clip_gradient(self.optimizer, self.options.gradient_clip)
+        rates = {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         if self.gradient.step(self.optimizer):
             if not isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step()
@@ -212,17 +203,10 @@ class Trainer:
                 self.average.update_parameters(self.model)
         return losses, pooled, gradient_norm, rates
 
-    def _clip_gradient(self) -> Tensor:
-        largest = math.inf if self.options.gradient_clip is None else self.options.gradient_clip
-        return clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], largest)
-
     def _let_backbone_rest(self, resting: bool) -> None:
         if self.step <= self.options.frozen_backbone_steps:
             for parameter in self.learning_backbone:
                 parameter.requires_grad_(not resting)
-
-    def _learning_rates(self) -> dict[str, float]:
-        return {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
 
     def _train_mode(self) -> None:
         self.model.train()
