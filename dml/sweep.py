@@ -23,7 +23,7 @@ from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
-from dml.training import NonFiniteLossError
+from dml.training import Logger, NonFiniteLossError
 
 __all__ = ["SearchSpace", "check_space", "read_space", "run_sweep"]
 
@@ -216,7 +216,7 @@ def _best_figure(cfg: TrainConfig, run: RunFolder, watcher: _Pruner) -> float:
                 left.rmdir()
 
 
-class _Pruner:
+class _Pruner(Logger):
     """A logger that shows the validation figures to Optuna, which may end the trial.
 
     What is shown is the mean of this seed's figure and the best ones of the seeds before: at the same point, the same
@@ -227,17 +227,8 @@ class _Pruner:
         self._trial, self._select_by, self._offset = trial, select_by, offset
         self._before, self._best = list(before), metric(select_by).score(-math.inf)
 
-    def step(self, step: int, loss: float, gradient_norm: float) -> None:
-        pass
-
-    def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        pass
-
     def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         self._best = max(self._best, metrics[self._select_by], key=metric(self._select_by).score)
         self._trial.report(float(np.mean([*self._before, self._best])), self._offset + step)
         if self._trial.should_prune():
             raise _optuna().TrialPruned
-
-    def close(self) -> None:
-        pass

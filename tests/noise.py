@@ -12,7 +12,7 @@ from dml.backbones import ConvNet
 from dml.config import TrainConfig, settle
 from dml.data import Records, Splits
 from dml.run_folder import RunFolder
-from dml.training import Trainer
+from dml.training import Logger, Trainer
 
 
 class TinyWithDropout(ConvNet):
@@ -23,7 +23,7 @@ class TinyWithDropout(ConvNet):
         self.layers.append(nn.Dropout2d(0.3))
 
 
-class Recorder:
+class Recorder(Logger):
     """A logger that keeps the loss and gradient norm of each step, and the figures of each validation."""
 
     def __init__(self) -> None:
@@ -35,9 +35,6 @@ class Recorder:
 
     def validation(self, step: int, metrics: dict[str, float], model: nn.Module) -> None:
         self.figures.append(metrics["map@r"])
-
-    def training(self, *ignored: object) -> None:
-        pass
 
 
 def noise(classes: int, images: int) -> Records:

@@ -88,6 +88,17 @@ def checked(node: T) -> T:
     return cast(T, OmegaConf.to_object(node))
 
 
+OFF = "; null switches it off"
+DECAY = Check(lambda decay: 0 < decay < 1, f"must lie in (0, 1){OFF}")
+SHARE = Check(lambda share: 0 <= share < 1, "must lie in [0, 1); 0 switches the loss off")
+RATE = Check(lambda rate: 0 <= rate < math.inf, "must be 0 or above; 0 leaves the part untrained")
+PRECISION = Check(PRECISIONS.__contains__, f"is no precision; accepted: {', '.join(PRECISIONS)}")
+RANKS = Check(
+    lambda ranks: bool(ranks) and min(ranks) >= 1 and len(set(ranks)) == len(ranks),
+    "will not do: give one or more different ranks of at least 1",
+)
+
+
 @dataclass(frozen=True)
 class TrainerOptions:
     max_steps: int = option(at_least(0))  # 0 evaluates the untrained model
@@ -96,32 +107,16 @@ class TrainerOptions:
     save_every: str | None = option(
         execution=True
     )  # between validations, as in SaveTimer; null: at them only
-    gradient_clip: float | None = option(  # largest norm of the gradient of all parameters
-        above_zero("null leaves the gradient as it is")
-    )
+    gradient_clip: float | None = option(above_zero("null leaves the gradient as it is"))  # its largest norm
     frozen_batchnorm: bool = option()  # BatchNorm layers of the backbone keep their statistics and parameters
-    frozen_backbone_steps: int = option(
-        at_least(0)
-    )  # steps in which the backbone rests: no gradient, no update
-    initialisation_batches: int = option(
-        at_least(1)
-    )  # batches whose local features initialise the prototypes
+    frozen_backbone_steps: int = option(at_least(0))  # at the start, in which the backbone gets no update
+    initialisation_batches: int = option(at_least(1))  # whose local features initialise the prototypes
     initialisation_locations: int | None = option()  # how many of those features at most; null: all
     select_by: str = option()  # validation metric that chooses best.pt
-    patience: int | None = option(  # validations without a better figure that end the run; null: none do
-        at_least(1, "; null switches it off")
-    )
-    ema: float | None = (
-        option(  # decay of a running mean of the weights, which is validated and kept; null: none
-            Check(lambda decay: 0 < decay < 1, "must lie in (0, 1); null switches it off")
-        )
-    )
-    precision: str = option(  # of the model in training; losses and evaluation stay in float32
-        Check(PRECISIONS.__contains__, f"is no precision; accepted: {', '.join(PRECISIONS)}")
-    )
-    micro_batch: int | None = option(  # images in the model at a time; null: the whole batch
-        at_least(1, "; null switches it off"), execution=True
-    )
+    patience: int | None = option(at_least(1, OFF))  # validations without a better figure that end the run
+    ema: float | None = option(DECAY)  # of a running mean of the weights, which is then validated and kept
+    precision: str = option(PRECISION)  # of the model in training; losses and evaluation stay in float32
+    micro_batch: int | None = option(at_least(1, OFF), execution=True)  # images in the model at a time
     compile: bool = option(execution=True)  # run the model through torch.compile
     deterministic: bool = option()  # only deterministic algorithms on a GPU too
     tf32: bool = option()  # float32 of 10 bits on a GPU
@@ -139,13 +134,8 @@ class TrainerOptions:
 
 @dataclass(frozen=True)
 class EvaluatorOptions:
-    recall_at: list[int] = option(
-        Check(
-            lambda ranks: bool(ranks) and min(ranks) >= 1 and len(set(ranks)) == len(ranks),
-            "will not do: give one or more different ranks of at least 1",
-        )
-    )
-    batch_size: int = option(at_least(1), execution=True)
+    recall_at: list[int] = option(RANKS)  # the K of Recall@K
+    batch_size: int = option(at_least(1), execution=True)  # images in the model at a time
     backend: str = option(execution=True)  # auto, faiss or torch
 
     def __post_init__(self) -> None:
@@ -158,9 +148,7 @@ class MemoryOptions:
 
     batches: int = option(at_least(0, "; 0 switches the memory off"))  # its size
     start_step: int = option(at_least(0))  # steps before embeddings are kept and used
-    weight: float = option(  # of the loss against the memory, beside the loss of the batch
-        above_zero("memory.batches=0 switches it off")
-    )
+    weight: float = option(above_zero("memory.batches=0 switches it off"))  # beside the loss of the batch
 
     def __post_init__(self) -> None:
         check(self, type(self), "memory.")
@@ -168,17 +156,12 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class ZeroShotOptions:
-    weight: float = option(  # λ
-        Check(lambda weight: 0 <= weight < 1, "must lie in [0, 1); 0 switches the loss off")
-    )
+    weight: float = option(SHARE)  # λ
     ridge: float = option(above_zero("published with 0.05"))  # ε of the regression
     scale: float = option(above_zero("published with 9.5"))  # s of the softmax over class codes
 
     def __post_init__(self) -> None:
         check(self, type(self), "zero_shot.")
-
-
-RATE = Check(lambda rate: 0 <= rate < math.inf, "must be 0 or above; 0 leaves the part untrained")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -34,7 +34,9 @@ STRONGEST = 3  # prototypes that are drawn of each image
 SIDE = 128  # pixels of each image in a picture
 
 
-class Logger(Protocol):
+class Logger:
+    """Is told what happens in a run; what it does not say what to do about, it passes over."""
+
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         """Every step: the total loss and the norm of the gradient before clipping."""
 
@@ -44,7 +46,8 @@ class Logger(Protocol):
     def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         """Metrics of the validation classes, and the model that they are of, to be looked at and left as it is."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """The run is over, or leaves here."""
 
 
 def tell(loggers: Sequence[Logger], event: str, *values: Any) -> None:
@@ -64,7 +67,7 @@ def warn_of_lost(what: str, error: OSError) -> None:
     )
 
 
-class HistoryLogger:
+class HistoryLogger(Logger):
     """One row per evaluation: the step, the last training scalars before it, the validation metrics.
 
     Rows after ``start`` are dropped, so that a resumed run continues the file where its checkpoint stands.
@@ -74,9 +77,6 @@ class HistoryLogger:
         self._path = path
         self._rows = [row for row in self._read() if int(row["step"]) <= start]
         self._scalars: dict[str, float] = {}
-
-    def step(self, step: int, loss: float, gradient_norm: float) -> None:
-        pass
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         self._scalars = dict(scalars)
@@ -94,9 +94,6 @@ class HistoryLogger:
             writer.writerows(self._rows)
         partial.replace(self._path)
 
-    def close(self) -> None:
-        pass
-
     def _read(self) -> list[dict[str, str]]:
         if not self._path.exists():
             return []
@@ -104,7 +101,7 @@ class HistoryLogger:
             return list(csv.DictReader(file))
 
 
-class StepLogger:
+class StepLogger(Logger):
     """One row for every step: total loss and gradient norm, with all digits, so that two runs can be compared.
 
     Rows after ``start`` are dropped, as is a last row that was cut off.
@@ -124,12 +121,6 @@ class StepLogger:
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         self._file.write(f"{step},{loss!r},{gradient_norm!r}\n")
 
-    def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        pass
-
-    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
-        pass
-
     def close(self) -> None:
         self._file.close()
 
@@ -143,7 +134,7 @@ def read_steps(path: Path) -> dict[int, tuple[float, float]]:
     return {int(step): (float(loss), float(norm)) for step, loss, norm in rows}
 
 
-class TensorBoardLogger:
+class TensorBoardLogger(Logger):
     """Event files in a folder; a resumed run writes over the steps after ``start``.
 
     Args:
@@ -154,9 +145,6 @@ class TensorBoardLogger:
     def __init__(self, folder: Path, *, start: int, images: Tensor | None = None) -> None:
         self._images = images
         self._writer = SummaryWriter(folder, purge_step=start + 1 if start else None)
-
-    def step(self, step: int, loss: float, gradient_norm: float) -> None:
-        pass
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         self._write(step, "", scalars)
@@ -202,7 +190,7 @@ class TensorBoardLogger:
             self._writer.add_scalar(prefix + name.replace("@", "_at_"), value, step)
 
 
-class ProgressLogger:
+class ProgressLogger(Logger):
     """A bar with the time left, and a line at each evaluation."""
 
     def __init__(self, console: Console, *, start: int, stop: int) -> None:
@@ -219,9 +207,6 @@ class ProgressLogger:
 
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
-
-    def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        pass
 
     def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
         shown = [name for name in metrics if "@" in name]

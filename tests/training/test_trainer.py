@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dml.config import TrainConfig
-from dml.training import NonFiniteLossError, StepLogger, Trainer, batchnorm_layers, read_steps
+from dml.training import Logger, NonFiniteLossError, StepLogger, Trainer, batchnorm_layers, read_steps
 from tests.execution.test_kills import assert_equal
 
 Compose = Callable[..., TrainConfig]
@@ -300,7 +300,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
 
 
-class Watcher:
+class Watcher(Logger):
     """A logger that looks at the start of each step."""
 
     def __init__(self, look: Callable[[], None]) -> None:
@@ -308,12 +308,6 @@ class Watcher:
 
     def step(self, step: int, loss: float, gradient_norm: float) -> None:
         self.look()
-
-    def training(self, step: int, scalars: object) -> None:
-        pass
-
-    def validation(self, step: int, metrics: object, model: object) -> None:
-        pass
 
 
 def test_a_log_that_cannot_be_written_is_named_and_the_run_goes_on(
