@@ -117,7 +117,7 @@ def test_a_kill_between_a_checkpoint_and_the_next_validation_leaves_no_trace(
         (tmp_path / name).mkdir()
     train(cfg, tmp_path / "whole", assemble)
     with pytest.raises(Killed):
-        train(cfg, tmp_path / "killed", assemble, "_learning_rates", 5, die)
+        train(cfg, tmp_path / "killed", assemble, "_let_backbone_rest", 5, die)
     assert load_checkpoint(tmp_path / "killed" / "checkpoints" / "last.pt")["step"] == saved
     train(cfg, tmp_path / "killed", assemble)
     same_bits(tmp_path / "killed", tmp_path / "whole")
@@ -132,7 +132,7 @@ def test_what_could_not_be_saved_is_not_said_to_be(
     def full(path: Path, state: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("dml.training.trainer.save_checkpoint", full)
+    monkeypatch.setattr("dml.training.checkpoint.save_checkpoint", full)
     with (
         pytest.warns(UserWarning, match="could not be written"),
         pytest.raises(Interrupted, match="not saved"),
