@@ -135,8 +135,12 @@ def _checkpoint_0(state: Plain) -> None:
         state.setdefault("record", {})
 
 
+def _checkpoint_1(state: Plain) -> None:
+    """No key has changed but those of the configuration in it."""
+
+
 CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0, 1: _config_1}
-CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0, 1: lambda state: None}  # as it was
+CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0, 1: _checkpoint_1}
 
 
 def _add(config: Plain, key: str, value: Any) -> None:
