@@ -27,12 +27,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-import yaml
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from measure import interleave, interval, name_of, peak_in_new_process, peak_of, wait
 from torch import Tensor, nn
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "pooling"
+CONFIGS = Path(__file__).parents[1] / "configs"
 SIZES = {"map": (32, 512, 7, 7), "tokens": (32, 196, 384)}
 BASELINE = "gap"
 
@@ -42,9 +42,9 @@ def build(name: str, kind: str, device: str = "cpu") -> tuple[nn.Module, Tensor]
     shape = SIZES[kind]
     channels = shape[1] if len(shape) == 4 else shape[2]
     torch.manual_seed(0)
-    pooling = instantiate(
-        yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["pooling"], in_channels=channels
-    )
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        node = compose(f"pooling/{name}").pooling
+    pooling = instantiate(node, in_channels=channels)
     features = torch.randn(shape) / math.sqrt(channels)
     return pooling.to(device), features.to(device).requires_grad_()
 
@@ -108,7 +108,7 @@ def count_parameters(name: str, kind: str) -> int:
 
 
 def main() -> None:
-    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    known = sorted(path.stem for path in (CONFIGS / "pooling").glob("*.yaml"))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -7,12 +7,10 @@ from torch import Tensor
 from dml.functional.transport import prototype_cost
 from dml.pooling.gap import as_locations
 from dml.pooling.gsp import GeneralizedSumPooling
-from dml.types import Pooled
 
 __all__ = ["GlobalAverageAttributesPooling"]
 
 
-# Not final, as classes otherwise are: prototypes, their start and their name are those of GSP.
 class GlobalAverageAttributesPooling(GeneralizedSumPooling):
     """``vector = mean_i f_i`` and ``attributes = mean_i softmax_j(−γ c_ij)``, c the distances to the prototypes.
 
@@ -31,10 +29,10 @@ class GlobalAverageAttributesPooling(GeneralizedSumPooling):
             lloyd_iterations=lloyd_iterations,
         )
 
-    def forward(self, features: Tensor) -> Pooled:
+    def weigh(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         locations = as_locations(features, self.out_channels)  # (B, D, N)
         cost = prototype_cost(locations.mT, self.prototypes)  # (B, N, M)
         attributes = (-self.sharpness * cost).softmax(2).mean(1)
         batch, _, count = locations.shape
         weights = cost.new_full((1, 1), 1 / count).expand(batch, count)
-        return Pooled(locations.mean(2), attributes, weights)
+        return locations.mean(2), attributes, weights

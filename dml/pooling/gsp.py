@@ -33,6 +33,9 @@ class GeneralizedSumPooling(nn.Module):
 
     with the plan π, the gates w and the transport ratio μ of `dml.functional.transport`.
 
+    Two parts: `weigh` says how much each location counts, and `pool` makes vectors of that. A variant of this layer
+    exchanges one of them; prototypes, their start and their name in a checkpoint are common.
+
     Takes embedded features, as a map (B, D, H, W) or tokens (B, N, D); returns vectors (B, D) in the type
     of the features, attributes (B, M) and weights (B, N) in float32 or better.
 
@@ -86,9 +89,15 @@ class GeneralizedSumPooling(nn.Module):
         return self.ratio_logit.sigmoid() if self.fixed_ratio is None else self.fixed_ratio
 
     def forward(self, features: Tensor) -> Pooled:
+        summed, attributes, weights = self.weigh(features)
+        locations = as_locations(features, self.out_channels)
+        return Pooled(self.pool(locations, weights, summed), attributes, weights)
+
+    def weigh(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weighted sum (B, D) in the type of the features, attributes (B, M) and weights (B, N)."""
         locations = as_locations(features, self.out_channels)  # (B, D, N)
         if self.kernel_size is None:
-            vectors, attributes, weights = transport_pool(
+            summed, attributes, weights = transport_pool(
                 locations, self.prototypes, ratio=self.transport_ratio, sharpness=self.sharpness
             )
         else:
@@ -96,8 +105,12 @@ class GeneralizedSumPooling(nn.Module):
             attributes = plan.plan.sum(1) / self.transport_ratio
             weights = plan.gate / (plan.gate.shape[1] * self.transport_ratio)
             with full_precision(features):
-                vectors = (at_least_float32(locations) @ weights.unsqueeze(2)).squeeze(2)
-        return Pooled(vectors.to(features.dtype), attributes, weights)
+                summed = (at_least_float32(locations) @ weights.unsqueeze(2)).squeeze(2)
+        return summed.to(features.dtype), attributes, weights
+
+    def pool(self, locations: Tensor, weights: Tensor, summed: Tensor) -> Tensor:
+        """Vectors (B, D) of locations (B, D, N), their weights (B, N) and the sum (B, D), which `weigh` has anyway."""
+        return summed
 
     def plan(self, features: Tensor) -> TransportPlan:
         """The plan that `forward` pools the same features by, prototype by prototype."""

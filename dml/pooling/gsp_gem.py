@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from dml.errors import InputError
-from dml.pooling.gap import as_locations
 from dml.pooling.gsp import GeneralizedSumPooling
-from dml.types import Pooled
 
-__all__ = ["GeneralizedSumGeMPooling"]
+__all__ = ["GeneralizedSumGeMPooling", "weighted_power_mean"]
 
 SMALLEST_FEATURE = 1e-6  # the root has no gradient at 0
 
 
-# Not final, as classes otherwise are: it is the same layer with another mean, and its prototypes keep their name.
 class GeneralizedSumGeMPooling(GeneralizedSumPooling):
     """``vector = (Σ_i w_i/(N μ)·f_i^p)^(1/p)``, channel by channel, on features that are at least 1e-6.
 
@@ -27,7 +23,7 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
 
     in_channels: C, the channels of the features.
     power:       p ≥ 1; 1 is the weighted mean, larger ones approach the maximum.
-    Other arguments and errors as in `GeneralizedSumPooling`; ValueError for a power below 1.
+    Other arguments and errors as in `GeneralizedSumPooling`; InputError for a power below 1.
     Source: Radenović, Tolias, Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018 (GeM).
     """
 
@@ -62,11 +58,13 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
             )
         self.power = power
 
-    def forward(self, features: Tensor) -> Pooled:
-        pooled = super().forward(features)
-        weights = cast(Tensor, pooled.weights)
-        locations = as_locations(features, self.out_channels).to(weights.dtype).clamp(min=SMALLEST_FEATURE)
-        largest = locations.amax(2, keepdim=True).detach()  # a large p would overflow
-        mean = torch.einsum("bcn,bn->bc", (locations / largest) ** self.power, weights)
-        vectors = largest.squeeze(2) * mean.clamp(min=torch.finfo(mean.dtype).tiny) ** (1 / self.power)
-        return pooled._replace(vectors=vectors.to(features.dtype))
+    def pool(self, locations: Tensor, weights: Tensor, summed: Tensor) -> Tensor:
+        return weighted_power_mean(locations.to(weights.dtype), weights, power=self.power).to(summed.dtype)
+
+
+def weighted_power_mean(locations: Tensor, weights: Tensor, *, power: float) -> Tensor:
+    """``(Σ_i s_i f_i^p)^(1/p)``, channel by channel, (B, C), of locations (B, C, N) and shares s (B, N)."""
+    locations = locations.clamp(min=SMALLEST_FEATURE)
+    largest = locations.amax(2, keepdim=True).detach()  # a large p would overflow
+    mean = torch.einsum("bcn,bn->bc", (locations / largest) ** power, weights)
+    return largest.squeeze(2) * mean.clamp(min=torch.finfo(mean.dtype).tiny) ** (1 / power)

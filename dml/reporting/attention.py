@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
+import hydra
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
@@ -15,7 +16,6 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from dml.assembly import build_data
@@ -33,7 +33,7 @@ from dml.runs import located_config, trained_model
 
 __all__ = ["RunAttention", "attention_of_run", "draw_attention"]
 
-POOLINGS = Path(__file__).parents[2] / "configs" / "pooling"
+CONFIGS = Path(__file__).parents[2] / "configs"
 STRONGEST = 3  # prototypes in a row
 SHARPEST = 224  # pixels of an image in the figure, at least: small ones are enlarged without blocks
 WHITE = 255
@@ -154,9 +154,9 @@ def _maps(model: EmbeddingModel, images: Tensor) -> AttentionMaps:
 
 def _poolings_with_weights() -> list[str]:
     """The choices of ``pooling=`` that weigh locations, found by asking each."""
-    nodes = {
-        path.stem: cast(DictConfig, OmegaConf.load(path)).pooling for path in sorted(POOLINGS.glob("*.yaml"))
-    }
+    names = sorted(path.stem for path in (CONFIGS / "pooling").glob("*.yaml"))
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        nodes = {name: hydra.compose(f"pooling/{name}").pooling for name in names}
     features = torch.rand(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     built = {name: build(node, in_channels=4).eval() for name, node in nodes.items()}
     return [name for name, pooling in built.items() if pooling(features).weights is not None]

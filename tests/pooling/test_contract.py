@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from dml.types import Pooled
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "configs/pooling").glob("*.yaml")}
+with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+    CONFIGS = {
+        path.stem: OmegaConf.to_container(compose(f"pooling/{path.stem}"))
+        for path in (ROOT / "configs/pooling").glob("*.yaml")
+    }
 CHANNELS = 8
 SEES_NEIGHBOURS = {
     "cbam": "the spatial attention is a convolution of 7 × 7",

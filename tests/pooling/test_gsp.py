@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from dml.functional.transport import partial_transport, prototype_cost
-from dml.pooling import GeneralizedSumPooling, GlobalAveragePooling
+from dml.pooling import (
+    GeneralizedSumGeMPooling,
+    GeneralizedSumMaxPooling,
+    GeneralizedSumPooling,
+    GlobalAveragePooling,
+)
 
 SETTINGS: dict[str, Any] = {
     "num_prototypes": 4,
@@ -112,6 +117,27 @@ def test_a_learned_ratio_starts_where_told_stays_inside_and_gets_a_gradient() ->
     layer(normal(2, 6, 4, 4)).vectors.square().sum().backward()
     assert layer.ratio_logit.grad.abs() > 0
     assert dict(make().named_parameters()).keys() == {"prototypes"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        (GeneralizedSumPooling, {}),
+        (GeneralizedSumMaxPooling, {}),
+        (GeneralizedSumGeMPooling, {"power": 3.0}),
+    ],
+)
+def test_checkpoints_name_the_prototypes_and_a_learned_ratio_as_ever(
+    kind: type[GeneralizedSumPooling], own: dict[str, float]
+) -> None:
+    saved = {"ratio_logit": torch.tensor(-1.0), "prototypes": normal(4, 6)}
+    layer = kind(6, **own, **{**SETTINGS, "learnable_ratio": True})
+    layer.load_state_dict(saved)
+    assert list(layer.state_dict()) == [
+        "prototypes",
+        "ratio_logit",
+    ]  # an optimizer's state counts on their order
+    assert layer.prototypes.equal(saved["prototypes"]) and layer.ratio_logit == -1
 
 
 def test_the_layer_publishes_what_the_model_asks_for() -> None:
