@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from dml.data import PhotographTrainingTransform, Records, UniformSampler, training_batches
+from dml.data import Records, TrainingTransform, UniformSampler, training_batches
 from dml.data.cache import cached
 from dml.data.image_files import ImageFiles
 from dml.data.records import ImageStore
@@ -84,7 +84,7 @@ def usual(files: list[Path], *, resize: bool) -> Callable[[], None]:
 
 def ours(store: ImageStore, count: int, *, normalise: bool = False) -> Callable[[], None]:
     records = Records(store, np.arange(count), np.zeros(count, np.int64), ("",), ("",) * count)
-    transform = PhotographTrainingTransform(size=SIZE, scale=SCALE, ratio=RATIO, flip=FLIP)
+    transform = TrainingTransform(size=SIZE, scale=SCALE, ratio=RATIO, flip=FLIP, whole_pixels=True)
     sampler = UniformSampler(records.labels, batch_size=BATCH, seed=0)
     mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
 

@@ -117,7 +117,7 @@ GENERALIZED_SUMS = tuple(f"dml.pooling.GeneralizedSum{kind}Pooling" for kind in 
 
 
 def _config_1(config: Plain) -> None:
-    """Before keys were renamed and a loss said what it takes: it was tried at the start of a run."""
+    """Before keys were renamed, a loss said what it takes, which was tried, and transforms had ``whole_pixels``."""
     for before, now in RENAMED.items():
         section, _, name = before.partition(".")
         if name in (node := _node(config, section)):
@@ -126,6 +126,17 @@ def _config_1(config: Plain) -> None:
     used += ["references"] * bool(_node(config, "memory").get("batches"))
     if used:  # for the rest nothing is known
         _add(config, "loss._takes_", used)
+    transform = _node(config, "transform")
+    for part in (_node(transform, "train"), _node(transform, "evaluation")):
+        if part.get("_target_") in CROPS:
+            part["_target_"], part["whole_pixels"] = CROPS[part["_target_"]]
+
+
+CROPS = {
+    f"dml.data.{kind}{role}Transform": (f"dml.data.{role}Transform", kind == "Photograph")
+    for kind in ("", "Photograph")
+    for role in ("Training", "Evaluation")
+}
 
 
 def _checkpoint_0(state: Plain) -> None:

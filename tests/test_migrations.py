@@ -82,15 +82,26 @@ def test_a_generalized_sum_from_before_its_newer_options_has_their_defaults(name
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["", "Photograph"])
+@pytest.mark.parametrize(("part", "role"), [("train", "Training"), ("evaluation", "Evaluation")])
+def test_the_transforms_of_photographs_are_now_an_option(kind: str, part: str, role: str) -> None:
+    old = {"format": 1, "transform": {part: {"_target_": f"dml.data.{kind}{role}Transform", "size": 8}}}
+    assert migrate_config(old, "config.yaml")["transform"][part] == {
+        "_target_": f"dml.data.{role}Transform", "size": 8, "whole_pixels": kind == "Photograph"
+    }  # fmt: skip
+
+
 def test_what_an_old_configuration_says_is_left_as_it_is() -> None:
     said = {
         "trainer": {"ema": 0.9},
         "miner": {"_target_": "a.Miner"},
         "optimizer": {"_target_": "torch.optim.Rprop"},
+        "transform": {"train": {"_target_": "a.Crop"}, "evaluation": None},
     }
     migrated = migrate_config(said, "config.yaml")
     assert migrated["trainer"]["ema"] == 0.9 and migrated["miner"] == said["miner"]
     assert migrated["optimizer"] == said["optimizer"] and "format" not in said
+    assert migrated["transform"]["train"] == {"_target_": "a.Crop"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from dml.data.folder import folder
 from dml.data.hub import hub
 from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
-from dml.data.photographs import PhotographEvaluationTransform, PhotographTrainingTransform
 from dml.data.protocols import conventional, holdout, mlrc
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
@@ -23,8 +22,6 @@ __all__ = [
     "ClassBalancedSampler",
     "EvaluationTransform",
     "ImageStore",
-    "PhotographEvaluationTransform",
-    "PhotographTrainingTransform",
     "Records",
     "Sampler",
     "Splits",

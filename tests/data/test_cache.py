@@ -18,9 +18,9 @@ from PIL import Image
 
 from dml.data import (
     ClassBalancedSampler,
-    PhotographEvaluationTransform,
-    PhotographTrainingTransform,
+    EvaluationTransform,
     Records,
+    TrainingTransform,
     evaluation_batches,
     training_batches,
 )
@@ -63,9 +63,9 @@ def test_neither_the_cache_nor_the_workers_change_a_batch(num_workers: int, tmp_
 def batches(store: ImageStore, num_workers: int) -> list:
     labels = np.arange(12) % 3
     records = Records(store, np.arange(12), labels, ("a", "b", "c"), ("",) * 12)
-    training = PhotographTrainingTransform(size=8, scale=(0.3, 1.0), ratio=(0.75, 1.5), flip=0.5)
+    training = TrainingTransform(size=8, scale=(0.3, 1.0), ratio=(0.75, 1.5), flip=0.5, whole_pixels=True)
     sampler = ClassBalancedSampler(labels, classes_per_batch=3, images_per_class=2, seed=0)
-    evaluation = PhotographEvaluationTransform(size=8, resize=16)
+    evaluation = EvaluationTransform(size=8, resize=16, whole_pixels=True)
     return [
         *training_batches(records, training, sampler, seed=0, start=0, stop=3, num_workers=num_workers),
         *evaluation_batches(records, evaluation, batch_size=5, num_workers=num_workers),

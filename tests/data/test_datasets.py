@@ -61,9 +61,9 @@ def test_every_data_set_reads_into_halves_of_different_classes(
 def test_a_data_set_of_photographs_brings_their_transform_unless_another_is_chosen(
     compose_config: Callable[..., TrainConfig],
 ) -> None:
-    assert compose_config("dataset=cub").transform.train._target_ == "dml.data.PhotographTrainingTransform"
+    assert compose_config("dataset=cub").transform.train.whole_pixels
     assert compose_config("dataset=cub", "transform=emoji").transform.short_side is None
-    assert compose_config().transform.train._target_ == "dml.data.TrainingTransform"
+    assert not compose_config().transform.train.whole_pixels
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dml.data import PhotographEvaluationTransform, TrainTest, evaluation_batches, folder, hub
+from dml.data import EvaluationTransform, TrainTest, evaluation_batches, folder, hub
 from dml.data.emoji import hashed_half
 from dml.errors import ConfigError
 from tests.data.many_forms import as_table, photographs, write_folder
@@ -103,7 +103,7 @@ def test_threads_and_workers_read_what_one_reads_and_get_no_pictures(table: Any,
     sent = pickle.dumps(train.images)
     assert len(sent) < 5000
     assert [pickle.loads(sent)[int(row)].tobytes() for row in train.rows] == alone
-    transform = PhotographEvaluationTransform(size=4, resize=6)
+    transform = EvaluationTransform(size=4, resize=6, whole_pixels=True)
     batches = [list(evaluation_batches(train, transform, batch_size=5, num_workers=n)) for n in (0, 1)]
     assert all(a.images.equal(b.images) for a, b in zip(*batches, strict=True))
 
