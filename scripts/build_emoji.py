@@ -32,7 +32,8 @@ import resvg_py
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dml.data.emoji import ARCHIVE, COLUMNS, SIZE, TABLE, hashed_half, read_emoji
+from dml.data.emoji import ARCHIVE, COLUMNS, SIZE, TABLE, read_emoji
+from dml.data.protocols import hashed_half
 
 Raster = npt.NDArray[np.uint8]  # (64, 64, 3)
 

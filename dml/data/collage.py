@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from dml.data.cifar100 import read_cifar100
-from dml.data.emoji import hashed_half, read_emoji
+from dml.data.emoji import read_emoji
+from dml.data.protocols import hashed_half
 from dml.data.records import Records, TrainTest
 from dml.data.transforms import random_area_crop
 from dml.errors import InputError

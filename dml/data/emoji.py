@@ -7,7 +7,6 @@ scripts/build_emoji.py makes all three.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import zipfile
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dml.data.class_names import composed
+from dml.data.protocols import hashed_half
 from dml.data.records import Records, TrainTest
 from dml.data.sharing import SharedImages
 from dml.errors import InputError, MissingFileError
 
-__all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset", "hashed_half", "read_emoji"]
+__all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset", "read_emoji"]
 
 ARCHIVE, TABLE = "emoji.zip", "emoji.csv"
 COLUMNS = ("file", "class", "style", "group", "split")
@@ -50,15 +49,6 @@ class EmojiImages:
     styles: tuple[str, ...]
     groups: tuple[str, ...]
     splits: tuple[str, ...]
-
-
-def hashed_half(class_name: str) -> str:
-    """The half of a class, "train" or "test": parity of the first byte of the SHA-256 of its name.
-
-    The name counts in UTF-8 and in the normal form C of Unicode, so a class never changes sides when others come or go,
-    nor when it is copied by another system.
-    """
-    return "test" if hashlib.sha256(composed(class_name).encode()).digest()[0] % 2 else "train"
 
 
 def emoji_dataset(root: str | Path) -> TrainTest:

@@ -17,7 +17,7 @@ from dml.data.class_names import with_composed_labels
 from dml.data.copies import warn_of_copies
 from dml.data.dataset import Loading, train_test
 from dml.data.discovery import LINKED, Found, describe, find_images
-from dml.data.emoji import hashed_half
+from dml.data.protocols import hashed_half
 from dml.data.records import TrainTest
 from dml.distributed import is_main
 from dml.errors import InputError, MissingFileError

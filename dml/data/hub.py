@@ -10,12 +10,12 @@ from dml.data.annotations import Annotations, Row, first_few
 from dml.data.class_names import with_composed_labels
 from dml.data.copies import warn_of_encoded_copies
 from dml.data.dataset import Loading, train_test
-from dml.data.emoji import hashed_half
 from dml.data.encoded_images import EncodedImages
 from dml.data.folder import warn_of_single_images
 from dml.data.hub_columns import image_column, label_column, labels, split_column
 from dml.data.hub_images import HubImages
 from dml.data.hub_sets import open_sets
+from dml.data.protocols import hashed_half
 from dml.data.records import TrainTest
 from dml.errors import InputError
 

@@ -10,7 +10,7 @@ from dml.data.class_names import composed
 from dml.data.records import Splits, TrainTest
 from dml.errors import InputError
 
-__all__ = ["conventional", "holdout", "mlrc"]
+__all__ = ["conventional", "hashed_half", "holdout", "mlrc"]
 
 
 def holdout(data: TrainTest, *, fraction: float) -> Splits:
@@ -76,6 +76,15 @@ def conventional(data: TrainTest, *, report_best_on_test: bool) -> Splits:
                 "give a data set with more classes"
             )
     return Splits(data.train, data.train, data.test, val_chooses=False, follow_test=report_best_on_test)
+
+
+def hashed_half(class_name: str) -> str:
+    """The half of a class, "train" or "test": parity of the first byte of the SHA-256 of its name.
+
+    The name counts in UTF-8 and in the normal form C of Unicode, so a class never changes sides when others come or go,
+    nor when it is copied by another system.
+    """
+    return "test" if hashlib.sha256(composed(class_name).encode()).digest()[0] % 2 else "train"
 
 
 def _splits(data: TrainTest, held_out: tuple[str, ...] | list[str], rule: str, remedy: str) -> Splits:

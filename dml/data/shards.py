@@ -18,9 +18,9 @@ from dml.data.annotations import Annotations, Row, first_few
 from dml.data.class_names import with_composed_labels
 from dml.data.copies import warn_of_encoded_copies
 from dml.data.dataset import Loading, train_test
-from dml.data.emoji import hashed_half
 from dml.data.encoded_images import EncodedImages
 from dml.data.folder import warn_of_single_images
+from dml.data.protocols import hashed_half
 from dml.data.records import TrainTest
 from dml.data.shard_files import find_shards, halves_of_shards, refuse_copies
 from dml.data.shard_images import ShardImages

@@ -12,9 +12,9 @@ from dml.data.class_names import with_composed_labels
 from dml.data.copies import warn_of_copies
 from dml.data.dataset import Loading, train_test
 from dml.data.discovery import Identity, identity, refuse_unread, why_unreadable
-from dml.data.emoji import hashed_half
 from dml.data.folder import warn_of_single_images
 from dml.data.formats import HEIF, why_no_picture
+from dml.data.protocols import hashed_half
 from dml.data.records import TrainTest
 from dml.errors import InputError, MissingFileError
 

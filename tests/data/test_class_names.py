@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dml.data import Records, TrainTest, holdout
-from dml.data.emoji import hashed_half
+from dml.data.protocols import hashed_half
 from tests.trial_sets import read_folder, read_table, recall, write_colours
 
 MERGED = r"classes are spelled in two forms of Unicode, .*'café \d+'.*taken as one class"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dml.data.emoji import ARCHIVE, COLUMNS, TABLE, EmojiImages, emoji_dataset, hashed_half, read_emoji
+from dml.data.emoji import ARCHIVE, COLUMNS, TABLE, EmojiImages, emoji_dataset, read_emoji
+from dml.data.protocols import hashed_half
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "emoji"
 HEADER = ",".join(COLUMNS)
@@ -91,11 +92,6 @@ def test_an_image_that_is_far_larger_than_the_others_is_refused(kind: str, tmp_p
         ValueError, match=r"a.webp(, which unpacks to more than 65,536| of \(64, 9999\) pixels)"
     ):
         read_emoji(tmp_path)
-
-
-def test_the_half_of_a_class_depends_on_its_name_alone() -> None:
-    # First bytes of SHA-256: 0x3a for "apple", 0x97 for "pear" (sha256sum).
-    assert [hashed_half("apple"), hashed_half("pear")] == ["train", "test"]
 
 
 def test_the_shipped_table_and_archive_name_the_same_images(shipped: EmojiImages) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dml.data import TrainTest, folder
-from dml.data.emoji import hashed_half
+from dml.data.protocols import hashed_half
 
 
 def write(root: Path, *files: str) -> Path:

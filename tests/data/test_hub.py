@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dml.data import EvaluationTransform, TrainTest, evaluation_batches, folder, hub
-from dml.data.emoji import hashed_half
+from dml.data.protocols import hashed_half
 from dml.errors import ConfigError
 from tests.data.many_forms import as_table, photographs, write_folder
 from tests.data.test_shards import pictures

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml.data import Records, TrainTest, conventional, holdout, mlrc
+from dml.data.protocols import hashed_half
 
 
 def records(names: list[str]) -> Records:
@@ -97,3 +98,8 @@ def test_the_conventional_protocol_trains_on_all_train_classes_and_chooses_by_no
 def test_the_conventional_protocol_needs_two_classes_on_both_sides(train: int, test: int, role: str) -> None:
     with pytest.raises(ValueError, match=rf"the {role} set has 1 classes"):
         conventional(data(train, test), report_best_on_test=False)
+
+
+def test_the_half_of_a_class_depends_on_its_name_alone() -> None:
+    # First bytes of SHA-256: 0x3a for "apple", 0x97 for "pear" (sha256sum).
+    assert [hashed_half("apple"), hashed_half("pear")] == ["train", "test"]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dml.data import TrainTest, table
-from dml.data.emoji import hashed_half
+from dml.data.protocols import hashed_half
 
 PLAIN = "path,label\n" + "".join(
     f"{i}.png,{label}\n" for i, label in enumerate(["pear", "pear", "apple", "apple"])
