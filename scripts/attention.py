@@ -22,8 +22,8 @@ from omegaconf import MISSING
 
 from dml.config import parse_arguments
 from dml.reporting import readable_errors
-from dml.reporting.attention import attention_of_run
 from dml.reporting.figures import figure_path, save_figure
+from dml.reporting.weight_maps import weight_maps_of_run
 
 
 @dataclass
@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parse_arguments(Arguments, sys.argv[1:])
     path = figure_path(arguments.output or f"{arguments.run}/attention.png")
     images = arguments.images if isinstance(arguments.images, list) else [arguments.images]
-    found = attention_of_run(
+    found = weight_maps_of_run(
         arguments.run,
         [str(image) for image in images if image is not None],
         count=arguments.count,

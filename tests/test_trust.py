@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 import dml
 from dml.config import ConfigError, TrainConfig, build, load_config, read_config, to_plain
-from dml.reporting.attention import attention_of_run
 from dml.reporting.retrieval_grid import retrieval_grid_of_run
+from dml.reporting.weight_maps import weight_maps_of_run
 from dml.runs import evaluate_run, open_run
 from dml.trust import MODULES, UntrustedError, is_trusted, trusted_packages
 from dml.verification import repeat_steps
@@ -59,7 +59,7 @@ WAYS_IN: dict[str, Callable[[Path, Compose], object]] = {
     "evaluate": lambda folder, _: evaluate_run(folder),
     "verify": lambda folder, _: repeat_steps(folder, 1),
     "resume": lambda folder, compose: open_run(compose(f"resume={folder}"), folder.parent / "new"),
-    "attention": lambda folder, _: attention_of_run(folder, [], **DRAWING),
+    "attention": lambda folder, _: weight_maps_of_run(folder, [], **DRAWING),
     "grid": lambda folder, _: retrieval_grid_of_run(folder, neighbours=1, order="random", **DRAWING),
 }
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dml.assembly import build_data
-from dml.attention import NoWeightsError, attention_maps
 from dml.config import load_config
 from dml.data import Records
 from dml.errors import MissingFileError
@@ -30,6 +29,7 @@ from dml.reporting.figures import hide_ticks, save_figure
 from dml.reporting.statistics import estimate
 from dml.reporting.study import MAIN, SWEEPS, TABLES, StudyRow, markdown_study, reference_of, study_rows
 from dml.runs import load_model
+from dml.weight_maps import NoWeightsError, weight_maps
 
 __all__ = ["draw_course", "draw_rows", "draw_sweeps", "draw_weights", "write_study"]
 
@@ -173,7 +173,7 @@ def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
 def _weights(row: StudyRow, pictures: Tensor, tiles: Tensor) -> tuple[Tensor, list[float]] | None:
     model = load_model(_first_folder(row))
     try:
-        maps = attention_maps(model, pictures, strongest=0)
+        maps = weight_maps(model, pictures, strongest=0)
     except NoWeightsError:
         return None
     shares = share_on_tiles(maps.weights.flatten(1) / maps.weights[0].numel(), tiles)

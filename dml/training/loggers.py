@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from dml.attention import NoGridError, NoWeightsError, attention_maps, attention_picture
 from dml.model import EmbeddingModel
 from dml.modes import evaluation_mode
 from dml.training.pooling_statistics import prototype_use
+from dml.weight_maps import NoGridError, NoWeightsError, drawn_maps, weight_maps
 
 __all__ = [
     "HistoryLogger",
@@ -155,10 +155,10 @@ class TensorBoardLogger(Logger):
             return
         self._write_prototype_use(step, model, self._images)
         try:
-            maps = attention_maps(model, self._images, strongest=STRONGEST)
+            maps = weight_maps(model, self._images, strongest=STRONGEST)
         except (NoWeightsError, NoGridError):  # most poolings are not there to be looked at
             return
-        picture = attention_picture(maps, side=SIDE)
+        picture = drawn_maps(maps, side=SIDE)
         self._writer.add_image("attention", picture.pixels, step)
         self._write(step, "attention/departure/", picture.departures)
 

@@ -11,20 +11,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from dml.assembly import open_loggers
-from dml.attention import (
-    MARGIN,
-    AttentionMaps,
-    NoGridError,
-    NoWeightsError,
-    attention_maps,
-    attention_picture,
-)
 from dml.config import TrainConfig
 from dml.model import EmbeddingModel
 from dml.pooling import GeneralizedSumPooling, GlobalAverageMaxPooling, GlobalAveragePooling
 from dml.run_folder import RunFolder
 from dml.training import StepLogger, TensorBoardLogger, Trainer, read_steps
 from dml.types import Normalisation
+from dml.weight_maps import (
+    MARGIN,
+    NoGridError,
+    NoWeightsError,
+    WeightMaps,
+    drawn_maps,
+    weight_maps,
+)
 from tests.noise import noise
 
 Compose = Callable[..., TrainConfig]
@@ -59,7 +59,7 @@ def gsp(**changes: float) -> GeneralizedSumPooling:
 
 def test_maps_are_multiples_of_the_uniform_weight_in_the_place_of_their_patch() -> None:
     model = model_with(gsp())
-    pooled, maps = model(IMAGES), attention_maps(model, IMAGES, strongest=2)
+    pooled, maps = model(IMAGES), weight_maps(model, IMAGES, strongest=2)
     assert maps.weights.shape == (3, 2, 3) and maps.prototype_maps.shape == (3, 2, 2, 3)
     for image, row, column in itertools.product(range(3), range(2), range(3)):
         assert maps.weights[image, row, column] == pytest.approx(
@@ -71,7 +71,7 @@ def test_maps_are_multiples_of_the_uniform_weight_in_the_place_of_their_patch() 
 
 def test_the_strongest_prototypes_are_those_of_the_attributes_with_their_maps() -> None:
     model = model_with(gsp())
-    attributes, maps = model(IMAGES).attributes, attention_maps(model, IMAGES, strongest=2)
+    attributes, maps = model(IMAGES).attributes, weight_maps(model, IMAGES, strongest=2)
     plan = model.pooling.plan(model.features(IMAGES)).plan
     for image in range(3):
         order = sorted(range(4), key=lambda j: -attributes[image, j].item())[:2]
@@ -83,15 +83,15 @@ def test_the_strongest_prototypes_are_those_of_the_attributes_with_their_maps() 
 
 
 def test_no_more_prototypes_are_shown_than_there_are_and_none_without_a_plan() -> None:
-    assert attention_maps(model_with(gsp()), IMAGES, strongest=9).prototypes.shape == (3, 4)
-    average = attention_maps(model_with(GlobalAveragePooling(3)), IMAGES, strongest=9)
+    assert weight_maps(model_with(gsp()), IMAGES, strongest=9).prototypes.shape == (3, 4)
+    average = weight_maps(model_with(GlobalAveragePooling(3)), IMAGES, strongest=9)
     assert average.prototype_maps.shape == (3, 0, 2, 3) and average.weights.allclose(torch.ones(3, 2, 3))
 
 
 def test_tokens_of_a_square_image_give_the_maps_of_the_map() -> None:
     square = IMAGES[..., :8]
     map_, tokens = (
-        attention_maps(model_with(gsp(), Patches(tokens=t)), square, strongest=2) for t in (False, True)
+        weight_maps(model_with(gsp(), Patches(tokens=t)), square, strongest=2) for t in (False, True)
     )
     for one, other in zip(map_, tokens, strict=True):
         torch.testing.assert_close(one, other)
@@ -99,31 +99,31 @@ def test_tokens_of_a_square_image_give_the_maps_of_the_map() -> None:
 
 def test_locations_without_a_place_or_a_weight_are_refused() -> None:
     with pytest.raises(NoGridError, match="gives 3 tokens, which is no square number"):
-        attention_maps(model_with(gsp(), Patches(tokens=True, dropped=1)), IMAGES[..., :8], strongest=1)
+        weight_maps(model_with(gsp(), Patches(tokens=True, dropped=1)), IMAGES[..., :8], strongest=1)
     with pytest.raises(NoWeightsError, match="GlobalAverageMaxPooling gives its locations no weights"):
-        attention_maps(model_with(GlobalAverageMaxPooling(3)), IMAGES, strongest=1)
+        weight_maps(model_with(GlobalAverageMaxPooling(3)), IMAGES, strongest=1)
 
 
 def test_looking_leaves_the_mode_of_every_part_alone() -> None:
     model = model_with(gsp()).train()
     model.backbone.eval()
-    attention_maps(model, IMAGES, strongest=1)
+    weight_maps(model, IMAGES, strongest=1)
     assert [part.training for part in (model, model.backbone, model.pooling)] == [True, False, True]
 
 
 def test_a_picture_has_a_column_for_each_image_and_a_row_for_each_map() -> None:
-    maps = attention_maps(model_with(gsp()), IMAGES, strongest=2)
-    picture = attention_picture(maps, side=100)
+    maps = weight_maps(model_with(gsp()), IMAGES, strongest=2)
+    picture = drawn_maps(maps, side=100)
     assert picture.pixels.shape == (3, 4 * (8 + 2 * MARGIN), 3 * (12 + 2 * MARGIN))
     assert picture.pixels[:, MARGIN : 8 + MARGIN, MARGIN : 12 + MARGIN].equal(IMAGES[0])
     assert picture.departures["weights"] == pytest.approx((maps.weights - 1).abs().max().item())
     assert picture.departures["prototypes"] == pytest.approx((maps.prototype_maps - 1).abs().max().item())
-    assert attention_picture(maps, side=6).pixels.shape == (3, 4 * (4 + 2 * MARGIN), 3 * (6 + 2 * MARGIN))
+    assert drawn_maps(maps, side=6).pixels.shape == (3, 4 * (4 + 2 * MARGIN), 3 * (6 + 2 * MARGIN))
 
 
 def test_a_picture_of_average_pooling_has_no_colour_and_no_prototypes() -> None:
-    maps: AttentionMaps = attention_maps(model_with(GlobalAveragePooling(3)), IMAGES, strongest=2)
-    picture = attention_picture(maps, side=100)
+    maps: WeightMaps = weight_maps(model_with(GlobalAveragePooling(3)), IMAGES, strongest=2)
+    picture = drawn_maps(maps, side=100)
     tinted = picture.pixels[:, 8 + 2 * MARGIN :]
     assert picture.departures.keys() == {"weights"} and tinted[0].equal(tinted[2])
 
@@ -176,5 +176,5 @@ def test_a_run_has_the_same_numbers_with_and_without_pictures(
 
 def test_a_prototype_that_receives_nothing_has_an_empty_map() -> None:
     model = model_with(gsp(sharpness=1e6))
-    maps = attention_maps(model, IMAGES, strongest=4)
+    maps = weight_maps(model, IMAGES, strongest=4)
     assert maps.prototype_maps.isfinite().all() and (maps.prototype_maps.sum((2, 3)) == 0).any()

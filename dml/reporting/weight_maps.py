@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dml.assembly import build_data
-from dml.attention import AttentionMaps, NoWeightsError, attention_maps
 from dml.config import build
 from dml.data import Records, decode
 from dml.data.discovery import find_images
@@ -30,8 +29,9 @@ from dml.model import EmbeddingModel
 from dml.randomness import numpy_generator
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
 from dml.runs import located_config, trained_model
+from dml.weight_maps import NoWeightsError, WeightMaps, weight_maps
 
-__all__ = ["RunAttention", "attention_of_run", "draw_attention"]
+__all__ = ["RunWeightMaps", "draw_weight_maps", "weight_maps_of_run"]
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STRONGEST = 3  # prototypes in a row
@@ -39,7 +39,7 @@ SHARPEST = 224  # pixels of an image in the figure, at least: small ones are enl
 WHITE = 255
 
 
-class RunAttention(NamedTuple):
+class RunWeightMaps(NamedTuple):
     """total: how many images there were to choose from; the figure has the first of them, or some by the seed."""
 
     figure: Figure
@@ -47,7 +47,7 @@ class RunAttention(NamedTuple):
     total: int
 
 
-def attention_of_run(
+def weight_maps_of_run(
     folder: str | Path,
     images: Sequence[str],
     *,
@@ -57,7 +57,7 @@ def attention_of_run(
     data: str | None,
     device: str | None,
     trust: Sequence[str] = (),
-) -> RunAttention:
+) -> RunWeightMaps:
     """Draw what the model of a run looks at.
 
     Args:
@@ -86,10 +86,10 @@ def attention_of_run(
             [model.preprocess(test.image(row)) for row in rows],
         )
     maps = _maps(model, torch.stack(squares))
-    return RunAttention(draw_attention(maps, names), len(squares), total)
+    return RunWeightMaps(draw_weight_maps(maps, names), len(squares), total)
 
 
-def draw_attention(maps: AttentionMaps, names: Sequence[str]) -> Figure:
+def draw_weight_maps(maps: WeightMaps, names: Sequence[str]) -> Figure:
     """A row for each image: itself, its weights over it, and the maps of its strongest prototypes.
 
     names: of the images, (B,).
@@ -145,9 +145,9 @@ def _name(records: Records, row: int) -> str:
     return str(records.class_names[records.labels[row]])
 
 
-def _maps(model: EmbeddingModel, images: Tensor) -> AttentionMaps:
+def _maps(model: EmbeddingModel, images: Tensor) -> WeightMaps:
     try:
-        return attention_maps(model, images, strongest=STRONGEST)
+        return weight_maps(model, images, strongest=STRONGEST)
     except NoWeightsError as error:
         raise NoWeightsError(f"{error}; poolings that do: {', '.join(_poolings_with_weights())}") from error
 
@@ -167,7 +167,7 @@ def _enlarge(images: Tensor) -> Tensor:
     return F.interpolate(images, scale_factor=scale, mode="bicubic") if scale > 1 else images
 
 
-def _title(maps: AttentionMaps, row: int, layer: int) -> str:
+def _title(maps: WeightMaps, row: int, layer: int) -> str:
     if layer == 0:
         return f"weights\n{maps.weights[row].amin():.2f} to {maps.weights[row].amax():.2f}"
     share = float(maps.attributes[row, layer - 1])

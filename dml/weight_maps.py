@@ -17,12 +17,12 @@ from dml.model import EmbeddingModel
 from dml.modes import evaluation_mode
 
 __all__ = [
-    "AttentionMaps",
-    "AttentionPicture",
+    "DrawnMaps",
     "NoGridError",
     "NoWeightsError",
-    "attention_maps",
-    "attention_picture",
+    "WeightMaps",
+    "drawn_maps",
+    "weight_maps",
 ]
 
 MARGIN = 2  # white pixels around each image of a picture
@@ -37,7 +37,7 @@ class NoGridError(InputError):
     """The locations have no place in the image."""
 
 
-class AttentionMaps(NamedTuple):
+class WeightMaps(NamedTuple):
     """Where in each image the vector comes from; K strongest prototypes, h × w locations.
 
     All maps are multiples of the uniform weight: N times a share of each location, so with mean 1. That of a
@@ -58,7 +58,7 @@ class AttentionMaps(NamedTuple):
     prototype_maps: Tensor
 
 
-class AttentionPicture(NamedTuple):
+class DrawnMaps(NamedTuple):
     """pixels: (3, height, width) uint8; departures: from uniform, what has full colour, for each kind of map."""
 
     pixels: Tensor
@@ -66,7 +66,7 @@ class AttentionPicture(NamedTuple):
 
 
 @torch.no_grad()
-def attention_maps(model: EmbeddingModel, images: Tensor, *, strongest: int) -> AttentionMaps:
+def weight_maps(model: EmbeddingModel, images: Tensor, *, strongest: int) -> WeightMaps:
     """The maps of images (B, 3, H, W) uint8, in evaluation mode, on the CPU; the mode of the model is restored.
 
     strongest: K, at most; fewer if there are fewer prototypes.
@@ -88,7 +88,7 @@ def attention_maps(model: EmbeddingModel, images: Tensor, *, strongest: int) -> 
     weights = height * width * pooled.weights.cpu().reshape(-1, height, width)
     if plan is None:
         none = weights.new_zeros(len(images), 0)
-        return AttentionMaps(
+        return WeightMaps(
             images, weights, none.long(), none, none[..., None, None].expand(-1, -1, height, width)
         )
     mass = plan.sum(1)  # (B, M)
@@ -96,10 +96,10 @@ def attention_maps(model: EmbeddingModel, images: Tensor, *, strongest: int) -> 
     chosen = plan.mT.take_along_dim(prototypes.unsqueeze(2), dim=1)  # (B, K, N)
     received = chosen.sum(2, keepdim=True).clamp_min(torch.finfo(chosen.dtype).tiny)
     maps = (height * width * chosen / received).reshape(*prototypes.shape, height, width)
-    return AttentionMaps(images, weights, prototypes, attributes, maps)
+    return WeightMaps(images, weights, prototypes, attributes, maps)
 
 
-def attention_picture(maps: AttentionMaps, *, side: int) -> AttentionPicture:
+def drawn_maps(maps: WeightMaps, *, side: int) -> DrawnMaps:
     """A column for each image: itself, its weights over it, and the maps of its strongest prototypes.
 
     side: pixels of each image in the picture, at most; smaller ones stay as they are.
@@ -113,7 +113,7 @@ def attention_picture(maps: AttentionMaps, *, side: int) -> AttentionPicture:
         departures["prototypes"] = departure(maps.prototype_maps)
         rows += [tint(images, layer, departures["prototypes"]) for layer in maps.prototype_maps.unbind(1)]
     framed = [F.pad(row, [MARGIN] * 4, value=255) for row in rows]
-    return AttentionPicture(torch.cat([torch.cat(list(row), dim=2) for row in framed], dim=1), departures)
+    return DrawnMaps(torch.cat([torch.cat(list(row), dim=2) for row in framed], dim=1), departures)
 
 
 def _grid(features: Tensor) -> tuple[int, int]:

@@ -11,28 +11,28 @@ import pytest
 import torch
 from PIL import Image
 
-from dml.attention import AttentionMaps
 from dml.config import TrainConfig
 from dml.functional.overlay import departure, tint
-from dml.reporting.attention import RunAttention, attention_of_run, draw_attention
+from dml.reporting.weight_maps import RunWeightMaps, draw_weight_maps, weight_maps_of_run
+from dml.weight_maps import WeightMaps
 from tests.photographs import TEST_CLASSES, write_finished_run
 
 Compose = Callable[..., TrainConfig]
 
 
-def maps_of(count: int, strongest: int) -> AttentionMaps:
+def maps_of(count: int, strongest: int) -> WeightMaps:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, 224, 224), dtype=torch.uint8, generator=generator)
     weights = 0.5 + torch.rand(count, 4, 4, generator=generator)
     prototypes = torch.arange(count * strongest).view(count, strongest)
     attributes = torch.full((count, strongest), 0.125)
     prototype_maps = torch.rand(count, strongest, 4, 4, generator=generator)
-    return AttentionMaps(images, weights, prototypes, attributes, prototype_maps)
+    return WeightMaps(images, weights, prototypes, attributes, prototype_maps)
 
 
 def test_a_row_holds_the_image_its_weights_and_its_prototypes() -> None:
     maps = maps_of(2, 3)
-    axes = draw_attention(maps, ["cat", "costs_$5_to_$6"]).axes
+    axes = draw_weight_maps(maps, ["cat", "costs_$5_to_$6"]).axes
     titles = [place.get_title() for place in axes[5:10]]
     least, most = maps.weights[1].min(), maps.weights[1].max()
     assert titles[:2] == ["costs_$5_to_$6", f"weights\n{least:.2f} to {most:.2f}"]
@@ -43,7 +43,7 @@ def test_a_row_holds_the_image_its_weights_and_its_prototypes() -> None:
 
 def test_a_colour_bar_has_the_colours_over_white_and_no_weight_below_zero() -> None:
     maps = maps_of(1, 2)._replace(weights=torch.tensor([[[0.0, 4.0]]]))
-    bar = draw_attention(maps, ["cat"]).axes[-2]
+    bar = draw_weight_maps(maps, ["cat"]).axes[-2]
     assert bar.get_xlim() == (0, 4) and bar.get_xlabel() == "times the uniform weight"
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     mesh = bar.collections[-1]
@@ -54,16 +54,16 @@ def test_a_colour_bar_has_the_colours_over_white_and_no_weight_below_zero() -> N
 
 def test_without_prototypes_there_are_two_columns_and_small_images_are_enlarged() -> None:
     maps = maps_of(1, 0)._replace(images=torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-    axes = draw_attention(maps, ["cat"]).axes
+    axes = draw_weight_maps(maps, ["cat"]).axes
     assert len(axes) == 3 and np.asarray(axes[0].images[0].get_array()).shape == (224, 224, 3)
 
 
-def look(folder: Path, *images: str | Path, count: int = 9, seed: int = 0) -> RunAttention:
+def look(folder: Path, *images: str | Path, count: int = 9, seed: int = 0) -> RunWeightMaps:
     options = {"checkpoint": "best", "data": None, "device": "cpu"}
-    return attention_of_run(folder, [str(image) for image in images], count=count, seed=seed, **options)
+    return weight_maps_of_run(folder, [str(image) for image in images], count=count, seed=seed, **options)
 
 
-def names(found: RunAttention) -> list[str]:
+def names(found: RunWeightMaps) -> list[str]:
     """The titles over the images, in the first of five columns."""
     return [axes.get_title() for axes in found.figure.axes[: 5 * found.drawn : 5]]
 
