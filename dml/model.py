@@ -98,10 +98,8 @@ class EmbeddingModel(nn.Module):
                 f"images are {images.dtype}; the model normalises by itself and takes uint8, 0..255, RGB, "
                 "as model.preprocess gives them"
             )
-        channels_first = images.flip(1) if self.bgr else images
-        pixels = (
-            channels_first.float()
-        )  # a copy, changed in place: new memory for each step takes many times longer
+        ordered = images.flip(1) if self.bgr else images  # blue first, where the backbone expects it
+        pixels = ordered.float()  # a copy, changed in place: new memory for each step takes many times longer
         normalised = pixels.sub_(cast(Tensor, self.mean)).div_(cast(Tensor, self.std))
         return normalised.contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Unpack and check a benchmark, once: python scripts/prepare_data.py dataset=cub archive=CUB_200_2011.tgz
+"""Unpack and check a published data set, once: python scripts/prepare_data.py dataset=cub archive=CUB_200_2011.tgz
 
 dataset=NAME      cub, cars, sop or inshop
 archive=FILE      what was fetched: unpacked into DIR/NAME; left out if the files are there already

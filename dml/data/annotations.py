@@ -18,8 +18,8 @@ __all__ = [
     "WORD",
     "Annotations",
     "Row",
-    "check_counts",
     "check_files",
+    "check_published",
     "find_folder",
     "first_few",
     "images_below",
@@ -151,7 +151,7 @@ def check_files(annotations: Annotations) -> None:
         )
 
 
-def check_counts(
+def check_published(
     name: str, annotations: Annotations, expected: Mapping[str, Mapping[str, int]], *, look: bool = True
 ) -> None:
     """Compare the numbers of classes and images, and of queries and gallery images, with the published ones.

@@ -21,7 +21,7 @@ import scipy.io
 from scipy.io.matlab import MatReadError
 
 from dml.data.annotations import Annotations, Row, refuse_outside
-from dml.data.benchmarks import Benchmark
+from dml.data.published_sets import PublishedSet
 from dml.errors import InputError, MissingFileError
 
 __all__ = ["cars"]
@@ -87,4 +87,4 @@ def _refuse_bomb(path: Path) -> None:
 
 COMPRESSED, LARGEST = 15, 2**27  # miCOMPRESSED; bytes, twenty times what the published file unpacks to
 FLAT, SPLIT, WITH_LABELS = "cars_annos.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"
-cars = Benchmark("cars", (FLAT, SPLIT), _read)
+cars = PublishedSet("cars", (FLAT, SPLIT), _read)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dml.data.annotations import IMAGE, NUMBER, Annotations, Row, first_few, read_lines, refuse_repeated
-from dml.data.benchmarks import Benchmark
+from dml.data.published_sets import PublishedSet
 from dml.errors import InputError
 
 __all__ = ["cub"]
@@ -38,4 +38,4 @@ def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
     return Annotations(folder, rows, (images, labels))
 
 
-cub = Benchmark("cub", ("image_class_labels.txt",), _read)
+cub = PublishedSet("cub", ("image_class_labels.txt",), _read)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dml.data.annotations import IMAGE, WORD, Annotations, Row, read_lines
-from dml.data.benchmarks import Benchmark
+from dml.data.published_sets import PublishedSet
 from dml.errors import InputError
 
 __all__ = ["inshop"]
@@ -43,4 +43,4 @@ def _check_announced(path: Path, count: int) -> None:
         )
 
 
-inshop = Benchmark("inshop", ("Eval/list_eval_partition.txt", "list_eval_partition.txt"), _read)
+inshop = PublishedSet("inshop", ("Eval/list_eval_partition.txt", "list_eval_partition.txt"), _read)

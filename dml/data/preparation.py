@@ -1,4 +1,4 @@
-"""From the archives of a benchmark to a folder that was looked through once and starts at once."""
+"""From the archives of a published data set to a folder that was looked through once and starts at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import IO, NamedTuple
 from PIL import Image
 
 from dml.data.annotations import Annotations, find_folder, refuse_outside
-from dml.data.benchmarks import Benchmark, Counts, write_index
 from dml.data.cars import cars
 from dml.data.cub import cub
 from dml.data.decoding import read_picture
 from dml.data.inshop import inshop
+from dml.data.published_sets import Counts, PublishedSet, write_index
 from dml.data.sop import sop
 from dml.errors import FileError, InputError, MissingFileError
 
@@ -41,9 +41,9 @@ class Archive(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A benchmark, the files it is published as, and how to get them."""
+    """A data set, the files it is published as, and how to get them."""
 
-    benchmark: Benchmark
+    data: PublishedSet
     archives: tuple[Archive, ...]
     fetch: str
 
@@ -94,13 +94,13 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
         InputError: an archive or the annotations are not as published.
         FileError: pictures cannot be read; the message names the first.
     """
-    name = source.benchmark.name
+    name = source.data.name
     if archive is not None:
         report(check_md5(archive, source.archives))
         report(f"{unpack(archive, data / name):,} files new in {data / name}")
     try:
-        folder, anchor = find_folder(data, name, source.benchmark.anchors)
-        annotations = source.benchmark.verify(folder, anchor, expected)
+        folder, anchor = find_folder(data, name, source.data.anchors)
+        annotations = source.data.verify(folder, anchor, expected)
     except FileNotFoundError as error:
         raise MissingFileError(f"{error}\n{_instructions(source, data)}") from error
     report(f"{len(annotations.rows):,} images in {folder}, as published; opening each of them")
@@ -110,7 +110,7 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
 
 
 def _instructions(source: Source, data: Path) -> str:
-    name = source.benchmark.name
+    name = source.data.name
     return (
         f"To get it: {source.fetch}. Then `python scripts/prepare_data.py dataset={name} archive=FILE` unpacks a file "
         f"into {data / name}; files that are unpacked already may lie there too, as they are named in docs/data.md"

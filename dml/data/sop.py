@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dml.data.annotations import IMAGE, NUMBER, Annotations, Row, read_lines
-from dml.data.benchmarks import Benchmark
+from dml.data.published_sets import PublishedSet
 
 __all__ = ["sop"]
 
@@ -27,4 +27,4 @@ def _read(folder: Path, anchor: str, train_classes: int) -> Annotations:
     return Annotations(folder, rows, tuple(sources.values()))
 
 
-sop = Benchmark("sop", ("Ebay_train.txt",), _read)
+sop = PublishedSet("sop", ("Ebay_train.txt",), _read)

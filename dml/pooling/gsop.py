@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from dml.errors import InputError
 from dml.modes import at_least_float32, full_precision
+from dml.pooling.counts import check_counts
 from dml.pooling.gap import GlobalAveragePooling, as_locations
-from dml.pooling.settings import check_counts
 from dml.types import Pooled
 
 __all__ = ["GSoPPooling"]

@@ -12,8 +12,8 @@ from dml.functional.clustering import k_means
 from dml.functional.sinkhorn import balanced_transport
 from dml.functional.transport import project_to_ball, prototype_cost
 from dml.modes import at_least_float32, full_precision
+from dml.pooling.counts import check_counts
 from dml.pooling.gap import as_locations
-from dml.pooling.settings import check_counts
 from dml.types import Pooled
 
 __all__ = ["OptimalTransportPooling"]

@@ -7,9 +7,9 @@ import math
 from torch import Tensor, nn
 
 from dml.modes import at_least_float32, full_precision
+from dml.pooling.counts import check_counts
 from dml.pooling.gap import as_locations
 from dml.pooling.gem import GeneralizedMeanPooling
-from dml.pooling.settings import check_counts
 from dml.types import Pooled
 
 __all__ = ["SOLARPooling"]

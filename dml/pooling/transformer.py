@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dml.modes import at_least_float32, full_precision
+from dml.pooling.counts import check_counts
 from dml.pooling.gap import as_locations
-from dml.pooling.settings import check_counts
 from dml.types import Pooled
 
 __all__ = ["TransformerPooling"]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from dml.data import TrainTest
 from dml.data import preparation as preparation_module
-from dml.data.benchmarks import INDEX
 from dml.data.preparation import SOURCES, Archive, check_md5, prepare, unpack
+from dml.data.published_sets import INDEX
 
 ROOT = Path(__file__).parents[2]
 COUNTS = {"train": {"classes": 2, "images": 5}, "test": {"classes": 2, "images": 6}}

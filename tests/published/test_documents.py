@@ -12,7 +12,7 @@ from dml.reporting.former_names import refuse_former_names
 from dml.reporting.table_files import TABLES, read_tables
 
 DOCS = Path(__file__).parents[2] / "docs"
-TEXT = "\n".join((DOCS / f"{name}.md").read_text() for name in ("tables", "sweeps", "results"))
+TEXT = "\n".join((DOCS / f"{name}.md").read_text() for name in ("tables", "sweep", "results"))
 TEXT = TEXT.replace("\\\n", " ") + "\n".join(path.read_text() for path in TABLES.glob("*.yaml"))
 LINES = [
     line.split("  #")[0] for line in re.findall(r"^(?:# | {4})(?:\$ )?python (\S.*)$", TEXT, re.MULTILINE)

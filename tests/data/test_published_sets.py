@@ -15,7 +15,7 @@ from PIL import Image
 from dml.assembly import build_data
 from dml.config import TrainConfig, build
 from dml.data import TrainTest, cub
-from dml.data.benchmarks import INDEX, write_index
+from dml.data.published_sets import INDEX, write_index
 
 Write = Callable[[str, Path], Path]
 Read = Callable[..., TrainTest]

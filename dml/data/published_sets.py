@@ -1,4 +1,4 @@
-"""What the four benchmarks share: where they are looked for, what is checked, and the index that spares the checks."""
+"""What the four published sets share: where to look for them, what is checked, and the index that spares the checks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from dml.data.annotations import (
     Annotations,
     Row,
-    check_counts,
     check_files,
+    check_published,
     find_folder,
     refuse_outside,
     refuse_repeated,
@@ -20,7 +20,7 @@ from dml.data.dataset import Loading, train_test
 from dml.data.records import TrainTest
 from dml.errors import InputError
 
-__all__ = ["INDEX", "Benchmark", "Counts", "write_index"]
+__all__ = ["INDEX", "Counts", "PublishedSet", "write_index"]
 
 INDEX = "dml_index.json"  # beside the annotations, written by scripts/prepare_data.py
 
@@ -29,7 +29,7 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class PublishedSet:
     """A published data set.
 
     name:    the word for ``dataset=``.
@@ -55,7 +55,7 @@ class Benchmark:
 
         Args:
             root: the folder of the data set, or one up to two levels above it.
-            train, test: the published numbers of both halves, which are asserted; see check_counts.
+            train, test: the published numbers of both halves, which are asserted; see check_published.
             short_side, cache, cache_folder: see Loading.
 
         Raises:
@@ -69,7 +69,7 @@ class Benchmark:
         if annotations is None:
             annotations = self.verify(folder, anchor, expected)
         else:
-            check_counts(self.name, annotations, expected)
+            check_published(self.name, annotations, expected)
         loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
         return train_test(self.name, annotations, loading)
 
@@ -78,7 +78,7 @@ class Benchmark:
         annotations = self.read(folder, anchor, expected["train"]["classes"])
         refuse_repeated([row.file for row in annotations.rows], str(annotations.sources[0]))
         check_files(annotations)
-        check_counts(self.name, annotations, expected)
+        check_published(self.name, annotations, expected)
         return annotations
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from dml.pooling.settings import check_counts
+from dml.pooling.counts import check_counts
 
 
 def test_whole_numbers_from_one_on_are_accepted() -> None:
