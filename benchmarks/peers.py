@@ -19,7 +19,7 @@ their documentation shows; dml decodes its embedded set into memory once, at the
 whole command and in its memory, not in its images per second. The row "dml, PNG files" reads the files of the
 peers instead. Each peer draws its own batches and crops. dml writes logs and checkpoints, the peers do not. dml and
 pytorch-metric-learning measure recall@1, R-precision and MAP@R, open-metric-learning precision and MAP at the largest
-R of the set. contestants.py says how each peer is put together, and what --by-hand changes.
+R of the set. contestants/ says how each peer is put together, and what --by-hand changes.
 
 Every measurement is made in a process of its own; contestants take turns, and each round begins with another. Training
 is counted from its call to the last step, fetching of data included; evaluation from images to figures. Memory is the
@@ -49,7 +49,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contestants import CONFIGS, RUNS, Job, Measurement, compose_config, image_file
+from contestants import RUNS, Job, Measurement
+from contestants.job import image_file
+from contestants.ours import CONFIGS, compose_config
 from numpy.typing import NDArray
 
 NEEDED = ("oml", "timm", "pytorch_metric_learning")  # by open-metric-learning's environment
@@ -60,7 +62,7 @@ MEASURES = {
     "rise": "its rise, MiB",
     "command": "whole command, seconds",
 }
-PROGRAM = Path(__file__).with_name("contestants.py")
+PROGRAM = Path(__file__).with_name("run_contestant.py")
 
 
 def prepare(  # long: a job has many values, each written where it comes from
@@ -175,7 +177,7 @@ def check_agreement(name: str, found: Measurement, reference: Measurement) -> No
         if not math.isclose(value, expected, rel_tol=1e-4):
             raise ValueError(
                 f"{name} has {what} {value:.6f} on the first batch, dml {expected:.6f}: they do not do the same "
-                "work, so their times cannot be compared; look at weights, images and loss in contestants.py"
+                "work, so their times cannot be compared; look at weights, images and loss in contestants/"
             )
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT: dict[str, Any] = PYPROJECT["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-OURS = {"dml", "tests", "train", *(file.stem for file in (ROOT / "benchmarks").glob("*.py"))}
+OURS = {"dml", "tests", "train", "contestants", *(file.stem for file in (ROOT / "benchmarks").glob("*.py"))}
 # read in an environment of open-metric-learning's, see benchmarks/peers.py
 OF_A_PEER = {"oml", "pandas", "tqdm"}
 USED_UNSEEN = {"tensorboard"}  # torch.utils.tensorboard imports it

@@ -92,7 +92,7 @@ def test_contestants_take_turns_in_being_first(
 def test_a_contestant_that_fails_is_quoted(
     peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "contestants.py"
+    program = tmp_path / "run_contestant.py"
     program.write_text("raise SystemExit('no room for weights')")
     monkeypatch.setattr(peers, "PROGRAM", program)
     with pytest.raises(RuntimeError, match=r"(?s)peer ended with status 1 in .*no room for weights"):
@@ -102,7 +102,7 @@ def test_a_contestant_that_fails_is_quoted(
 def test_a_measurement_is_the_last_line_of_a_contestant(
     peers: Any, measurement: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "contestants.py"
+    program = tmp_path / "run_contestant.py"
     program.write_text(f"import json; print('progress'); print(json.dumps({asdict(measurement)}))")
     monkeypatch.setattr(peers, "PROGRAM", program)
     found = peers.measure("peer", sys.executable, tmp_path / "job.json", 1)
@@ -151,9 +151,9 @@ def test_more_test_classes_than_there_are_are_refused(
 
 
 def test_an_epoch_may_take_several_passes_over_the_batches(peers: Any) -> None:
-    import contestants
+    from contestants.oml import oml_steps
 
-    assert list(contestants.oml_steps([1, 2, 3], 7)) == [1, 2, 3, 1, 2, 3, 1]
+    assert list(oml_steps([1, 2, 3], 7)) == [1, 2, 3, 1, 2, 3, 1]
 
 
 @pytest.mark.slow
