@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +29,9 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+
+BESIDE = ("train.py", "configs/pooling/gsp.yaml")
+"""What lies beside the package in a checkout of this project, whatever it is called, and not beside a copy of it."""
 
 
 def describe_environment(
@@ -83,11 +85,10 @@ def _git(*arguments: str) -> str | None:
 
 
 def _is_own(root: Path) -> bool:
-    project = root / "pyproject.toml"
     top = _ask_git(root, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root or not project.is_file():
+    if top is None or Path(top).resolve() != root:
         return False
-    return re.search(r'^name = "dml"$', project.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    return all((root / part).is_file() for part in BESIDE)
 
 
 def _ask_git(root: Path, *arguments: str) -> str | None:

@@ -10,16 +10,15 @@ In a defaults list, where names are chosen before there are values, the choice c
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import hydra
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from dml.errors import InputError
 
 __all__ = ["register_lookups"]
-
-LOSSES = Path(__file__).parents[1] / "configs" / "loss"
 
 
 def register_lookups() -> None:
@@ -48,8 +47,19 @@ def _by_kind(*arguments: Any, _root_: DictConfig) -> Any:
 
 
 def _has_proxies(loss: str | DictConfig) -> bool:
-    """Whether a loss, or the one of this name in configs/loss/, learns something for each class."""
-    if isinstance(loss, str):
-        path = LOSSES / f"{loss}.yaml"
-        loss = cast(DictConfig, OmegaConf.load(path)) if path.is_file() else OmegaConf.create()
-    return "num_classes" in loss.keys()  # noqa: SIM118  a value that is still open (???) counts too
+    """Whether a loss, or the one that is chosen by this name, learns something for each class."""
+    values = _chosen_loss(loss) if isinstance(loss, str) else loss
+    return "num_classes" in values.keys()  # noqa: SIM118  a value that is still open (???) counts too
+
+
+def _chosen_loss(name: str) -> DictConfig:
+    """What its file says, with its defaults, wherever Hydra finds it for ``loss=``; an empty one if there is none.
+
+    Hydra refuses such a name by itself, and says which there are.
+    """
+    try:
+        composed = hydra.compose(f"loss/{name}")
+    except MissingConfigException:
+        return OmegaConf.create()
+    loss: DictConfig = composed.loss if "loss" in composed else composed
+    return loss

@@ -76,7 +76,7 @@ class EmbeddingModel(nn.Module):
         Raises:
             WrongTypeError: a single picture instead of a list.
             InputError: a batch size below 1.
-            OSError: a file that is missing or no picture; the message names it.
+            FileError: a file that is missing or no picture; the message names it.
         """
         if isinstance(images, (str, Path, Image.Image)):
             raise WrongTypeError(

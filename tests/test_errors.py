@@ -1,5 +1,6 @@
 """Errors of the user are classes of our own, and the built-in ones that Python code expects."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -64,5 +65,20 @@ def test_dml_raises_no_built_in_error_for_what_the_user_can_mend() -> None:
         for path in files
         for line in path.read_text(encoding="utf-8").splitlines()
         if re.match(rf"\s*(raise ({built_in})\(|class \w+\(({built_in})\))", line)
+    ]
+    assert len(files) > 100 and found == []
+
+
+def test_docstrings_name_the_classes_of_our_own() -> None:
+    """OSError is left where the system's own error passes through."""
+    wrong = re.compile(r"^.*\b(ValueError|FileNotFoundError|TypeError|RuntimeError)\b", re.MULTILINE)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    files = sorted(set(Path(errors.__file__).parent.rglob("*.py")) - {Path(errors.__file__)})
+    found = [
+        f"{path.name}: {line.group().strip()}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, documented)
+        for line in wrong.finditer(ast.get_docstring(node) or "")
     ]
     assert len(files) > 100 and found == []

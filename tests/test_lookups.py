@@ -1,9 +1,15 @@
+import shutil
+from pathlib import Path
+
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from dml.config import register_schema
-from dml.lookups import LOSSES
+
+CONFIGS = Path(__file__).parent.parent / "configs"
 
 BY_DATASET = "${by_dataset:{cub: 1, cars: 2, other: 3}}"
 BY_KIND = "${by_kind:{pairs: few, proxies: many}}"
@@ -36,15 +42,34 @@ def test_a_name_may_be_given_instead(name: str, value: int) -> None:
 
 def test_the_kind_of_a_loss_is_the_same_by_its_values_and_by_its_name() -> None:
     kinds = {}
-    for path in LOSSES.glob("*.yaml"):
-        by_name = look_up(BY_KIND.replace(":{", f":{path.stem},{{"))
-        assert OmegaConf.create({"loss": OmegaConf.load(path), "found": BY_KIND}).found == by_name, path
-        kinds[path.stem] = by_name
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for path in (CONFIGS / "loss").glob("*.yaml"):
+            by_name = look_up(BY_KIND.replace(":{", f":{path.stem},{{"))
+            assert OmegaConf.create({"loss": OmegaConf.load(path), "found": BY_KIND}).found == by_name, path
+            kinds[path.stem] = by_name
     assert (
         kinds["contrastive"] == kinds["smooth_ap"] == "few"
         and kinds["arcface"] == kinds["soft_triple"] == "many"
     )
 
 
-def test_a_loss_that_has_no_file_compares_pairs() -> None:
-    assert look_up(BY_KIND.replace(":{", ":my_loss,{")) == "few"
+@pytest.mark.parametrize("packaged", [False, True])
+def test_a_loss_of_ones_own_has_its_kind_wherever_it_lies(packaged: bool, tmp_path: Path) -> None:
+    """Its proxies may be in another file, and a file may put its values under ``loss`` by itself."""
+    (tmp_path / "loss").mkdir()
+    own = "# @package _global_\nloss: {_target_: my.Loss}\n" if packaged else "_target_: my.Loss\n"
+    shutil.copy(CONFIGS / "loss" / "arcface.yaml", tmp_path / "loss")
+    (tmp_path / "loss" / "my_pairs.yaml").write_text(own)
+    (tmp_path / "loss" / "my_proxies.yaml").write_text(f"defaults: [arcface, _self_]\n{own}")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        for name, kind in (("my_pairs", "few"), ("my_proxies", "many")):
+            assert look_up(BY_KIND.replace(":{", f":{name},{{")) == kind
+
+
+def test_a_name_that_is_no_loss_is_refused_with_those_that_are() -> None:
+    register_schema()
+    with (
+        initialize_config_dir(str(CONFIGS), version_base="1.3"),
+        pytest.raises(MissingConfigException, match=r"(?s)Could not find 'loss/my_loss'.*contrastive"),
+    ):
+        compose("train", ["published=mlrc", "dataset=cub", "loss=my_loss"])

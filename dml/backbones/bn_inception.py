@@ -50,7 +50,7 @@ class BNInception(nn.Module):
 
     weights: file of the published Caffe weights, read if `pretrained`; its classifier is ignored.
     forward: (B, 3, H, W), BGR, normalised -> (B, 1024, H / 32, W / 32), non-negative; 7 × 7 at 224 and 227.
-    Raises MissingFileError if the file is not there, ValueError if it does not fit.
+    Raises MissingFileError if the file is not there, InputError if it does not fit.
     Source: Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
     Covariate Shift", 2015, in the variant of the published weights `bn_inception-52deb4733.pth`.
     """

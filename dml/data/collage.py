@@ -159,7 +159,7 @@ def collage_dataset(
         grid, targets_per_image, size, crop, seed: see CollageImages.
 
     Raises:
-        FileNotFoundError: the base is not there.
+        MissingFileError: the base is not there.
         InputError: another base, a group that it does not have or that is on both sides, or a number out of range.
     Source: Gürbüz, Şener, Alatan, ICCV 2023, the controlled study.
     """

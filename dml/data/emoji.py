@@ -66,7 +66,7 @@ def emoji_dataset(root: str | Path) -> TrainTest:
 def read_emoji(root: str | Path) -> EmojiImages:
     """Decode the whole data set into memory; no file is opened afterwards.
 
-    Raises MissingFileError where the archive or the table is missing, ValueError where the table has other
+    Raises MissingFileError where the archive or the table is missing, InputError where the table has other
     columns, names a file twice, or names one that the archive lacks.
     """
     root = Path(root)

@@ -30,7 +30,7 @@ class Encoded(Protocol):
         """Something that is equal for equal bytes, and had without reading all of them."""
 
     def read(self, row: int, /) -> bytes:
-        """The file of the picture; raises OSError if it cannot be had as it was."""
+        """The file of the picture; raises FileError if it cannot be had as it was."""
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ def hub(
         short_side, cache, cache_folder: see Loading.
 
     Raises:
-        FileNotFoundError: there is no such set.
+        MissingFileError: there is no such set.
         ConfigError: the library is missing, or a revision is needed.
-        ValueError: columns, labels or splits are not accepted.
-        OSError: the set cannot be had or read.
+        InputError: columns, labels or splits are not accepted.
+        FileError: the set cannot be had or read.
     """
     folder = Path(cache_folder) / "hub"
     tables = open_sets(name, config=config, revision=revision, split=split, folder=folder)

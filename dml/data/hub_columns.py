@@ -18,7 +18,7 @@ def image_column(features: Mapping[str, Any], chosen: str | None) -> str:
     """The column of images: the only one, or the one that was chosen, which may be plain bytes.
 
     Raises:
-        ValueError: there is none, several, or the one that was chosen holds no images.
+        InputError: there is none, several, or the one that was chosen holds no images.
     """
     return _column("image", features, chosen, _is_image, lambda _, feature: _type(feature) in BYTES)
 
@@ -27,7 +27,7 @@ def label_column(features: Mapping[str, Any], chosen: str | None) -> str:
     """The column of classes: the only one of class labels, else the only one with a usual name.
 
     Raises:
-        ValueError: as image_column.
+        InputError: as image_column.
     """
     if chosen is None and not any(_type(feature) == "ClassLabel" for feature in features.values()):
         return _column("label", features, None, lambda name, feature: name in USUAL and _is_name(feature))
@@ -40,7 +40,7 @@ def split_column(features: Mapping[str, Any], split: str) -> str | None:
     """The column that says train or test: the one that split names, or for "given" one that is called split.
 
     Raises:
-        ValueError: split is neither given nor hash nor a column.
+        InputError: split is neither given nor hash nor a column.
     """
     if split in ("given", "hash"):
         return "split" if split == "given" and _is_name(features.get("split")) else None
@@ -55,7 +55,7 @@ def labels(table: Any, column: str, place: str) -> list[str]:
     """The names in a column, one a row.
 
     Raises:
-        ValueError: some are missing, empty or no names.
+        InputError: some are missing, empty or no names.
     """
     feature, values = table.features[column], table.select_columns([column])[:][column]
     names = getattr(feature, "names", None)

@@ -53,7 +53,7 @@ class HubImages:
         return found
 
     def read(self, row: int, /) -> bytes:
-        """The file of the picture; raises OSError if the table has none, or names one that is not there."""
+        """The file of the picture; raises FileError if the table has none, or names one that is not there."""
         table, place = self._place(row)
         value = self._tables[table][place][self._column]
         content = value.get("bytes") if isinstance(value, dict) else value

@@ -49,10 +49,10 @@ def open_sets(
         folder: keeps what the library makes of parquet files.
 
     Raises:
-        FileNotFoundError: there is no such folder, or nothing in it.
+        MissingFileError: there is no such folder, or nothing in it.
         ConfigError: a revision is needed, or there is none to give.
-        ValueError: the files are named after another split than train and test.
-        OSError: the set cannot be had or read.
+        InputError: the files are named after another split than train and test.
+        FileError: the set cannot be had or read.
     """
     library = import_datasets()
     place = Path(name).expanduser()

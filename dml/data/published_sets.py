@@ -59,7 +59,7 @@ class PublishedSet:
             short_side, cache, cache_folder: see Loading.
 
         Raises:
-            FileNotFoundError: the data set, an annotation file or images are missing.
+            MissingFileError: the data set, an annotation file or images are missing.
             InputError: the annotations are damaged, or the numbers are not the published ones.
         """
         expected = {"train": train, "test": test}

@@ -30,8 +30,8 @@ def find_shards(root: str | Sequence[str]) -> dict[str, Path]:
     """The shards of a folder, of a pattern, or of a list of these, by name, in the order of their names.
 
     Raises:
-        FileNotFoundError: nothing is there, or less than a range asks for.
-        ValueError: a file comes twice.
+        MissingFileError: nothing is there, or less than a range asks for.
+        InputError: a file comes twice.
     """
     found: dict[Path, None] = {}
     for place in [root] if isinstance(root, str) else root:
@@ -101,7 +101,7 @@ def halves_of_shards(names: Sequence[str]) -> dict[str, str]:
     """The half of each shard, if all have one in their name or folder: train-000.tar, test/000.tar.
 
     Raises:
-        ValueError: some are named after another split, or after none.
+        InputError: some are named after another split, or after none.
     """
     halves = {name: _half(name) for name in names}
     said = {half for half in halves.values() if half}
@@ -123,7 +123,7 @@ def _half(name: str) -> str:
 
 
 def refuse_copies(shards: Sequence[Shard]) -> None:
-    """Raise ValueError for two shards of equal content, whose images would count twice."""
+    """Raise InputError for two shards of equal content, whose images would count twice."""
     by_content = sorted(shards, key=lambda shard: (shard.content, shard.path))
     for _, group in groupby(by_content, key=lambda shard: shard.content):
         first, *others = group

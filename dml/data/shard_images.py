@@ -49,7 +49,7 @@ class ShardImages:
         return tuple(self._places[row, 3:].tolist())
 
     def read(self, row: int, /) -> bytes:
-        """The file as it was put into the shard; raises OSError as read_member does."""
+        """The file as it was put into the shard; raises FileError as read_member does."""
         number, *place = self._places[row].tolist()
         return read_member(self._paths[number], self._states[number], Member(self._member_name(row), *place))
 

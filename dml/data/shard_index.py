@@ -44,7 +44,7 @@ def look_through(path: Path, folder: Path, *, image: str | None, label: str | No
     An index is keyed by size, time, inode and a sample of the shard, so a changed one is looked through anew.
 
     Raises:
-        ValueError, OSError: the shard is refused; see list_members and label_members.
+        InputError, FileError: the shard is refused; see list_members and label_members.
     """
     try:
         stat = path.stat()

@@ -52,7 +52,7 @@ def label_members(
         label: cls, txt or json, or the field of json; None: what there is.
 
     Raises:
-        ValueError: names that are no text or lead outside or come twice; an image without a label, or with several.
+        InputError: names that are no text or lead outside or come twice; an image without a label, or with several.
     """
     members = [member._replace(name=_checked(member.name, shard)) for member in members]
     if twice := [name for name, count in Counter(member.name for member in members).items() if count > 1]:

@@ -64,8 +64,8 @@ def list_members(path: Path) -> list[Member]:
     """All files in a tar or zip file, in its order.
 
     Raises:
-        ValueError: it is compressed as a whole, locked, or holds links, other compressions or members of absurd sizes.
-        OSError: it cannot be read, or is cut off, damaged or no such file; the message names it.
+        InputError: it is compressed as a whole, locked, or holds links, other compressions or members of absurd sizes.
+        FileError: it cannot be read, or is cut off, damaged or no such file; the message names it.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -172,7 +172,7 @@ def read_member(path: str, state: tuple[int, int], member: Member) -> bytes:
         state: size and time (ns) that the shard had when its members were listed.
 
     Raises:
-        OSError: the shard is not what it was, or the member is damaged; the message names them.
+        FileError: the shard is not what it was, or the member is damaged; the message names them.
     """
     try:
         content = _open(path, state, os.getpid()).read(member.offset, member.stored)

@@ -64,9 +64,9 @@ def shards(
         short_side, cache, cache_folder: see Loading; the indexes of the shards are kept there too.
 
     Raises:
-        FileNotFoundError: there are no such shards.
-        ValueError: a shard, a name, a label or the split is not accepted.
-        OSError: a shard is damaged.
+        MissingFileError: there are no such shards.
+        InputError: a shard, a name, a label or the split is not accepted.
+        FileError: a shard is damaged.
     """
     if split not in SPLITS:
         raise InputError(f"dataset.split={split}; accepted: {', '.join(SPLITS)}")

@@ -29,7 +29,7 @@ class DELFPooling(nn.Module):
     in_channels:     C, the channels of the features.
     hidden_channels: width of the layer W₁.
 
-    Raises ValueError if the width is below 1 or the channels are not `in_channels`.
+    Raises InputError if the width is below 1 or the channels are not `in_channels`.
     Source: Noh, Araujo, Sim, Weyand, Han, "Large-Scale Image Retrieval with Attentive Deep Local Features",
     ICCV 2017.
     """

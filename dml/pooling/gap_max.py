@@ -15,7 +15,7 @@ class GlobalAverageMaxPooling(nn.Module):
 
     Takes a map (B, C, H, W) or tokens (B, N, C); returns vectors (B, C) in the type of the features, no attributes,
     and no weights: each channel takes its maximum from another location.
-    Raises ValueError if the channels are not `in_channels`.
+    Raises InputError if the channels are not `in_channels`.
     """
 
     pools_embedded = False

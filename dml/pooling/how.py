@@ -28,7 +28,7 @@ class NormAttentionPooling(nn.Module):
     smoothing:   average over neighbours inside the map, as published; tokens have no known neighbours and stay as
                  they are.
 
-    Raises ValueError if the features do not fit `in_channels`.
+    Raises InputError if the features do not fit `in_channels`.
     Source: Tolias, Jenicek, Chum, "Learning and Aggregating Deep Local Descriptors for Instance-Level Recognition",
     ECCV 2020.
     """

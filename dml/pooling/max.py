@@ -17,7 +17,7 @@ class GlobalMaxPooling(nn.Module):
     Takes a map (B, C, H, W) or tokens (B, N, C); returns vectors (B, C) in the type of the features, no attributes,
     and as weights (B, N) the share of the channels that take their maximum from a location; of equal responses the
     first counts, in the gradient too. Weights carry no gradient.
-    Raises ValueError if the channels are not `in_channels`.
+    Raises InputError if the channels are not `in_channels`.
     Source: Tolias, Sicre, Jégou, "Particular Object Retrieval with Integral Max-Pooling of CNN Activations", ICLR 2016,
     where it is called MAC.
     """

@@ -35,7 +35,7 @@ class SlotAttentionPooling(nn.Module):
     hidden_channels: width of the MLP.
     iterations:      rounds.
 
-    Raises ValueError if a setting is below 1 or the channels are not `in_channels`.
+    Raises InputError if a setting is below 1 or the channels are not `in_channels`.
     Source: Locatello et al., "Object-Centric Learning with Slot Attention", NeurIPS 2020, algorithm 1.
     """
 

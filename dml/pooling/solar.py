@@ -32,7 +32,7 @@ class SOLARPooling(nn.Module):
     reduction: as above; c is at least 1.
     power:     p > 1 at the start of training; learned, one for all channels.
 
-    Raises ValueError if a setting is out of range or the channels are not `in_channels`.
+    Raises InputError if a setting is out of range or the channels are not `in_channels`.
     Source: Ng, Balntas, Tian, Mikolajczyk, "SOLAR: Second-Order Loss and Attention for Image Retrieval", ECCV 2020;
     Radenović, Tolias, Chum 2018 for GeM.
     """

@@ -34,7 +34,7 @@ class TransformerPooling(nn.Module):
     num_heads:     heads, each with an attention of its own.
     head_channels: d.
 
-    Raises ValueError if a setting is below 1 or the channels are not `in_channels`.
+    Raises InputError if a setting is below 1 or the channels are not `in_channels`.
     Source: Lee et al., "Set Transformer", ICML 2019: its PMA with one seed.
     """
 

@@ -31,7 +31,7 @@ def figure_path(output: str) -> Path:
 
 
 def check_rows(count: int) -> None:
-    """Refuse a number of rows that makes no figure, with a ValueError."""
+    """Refuse a number of rows that makes no figure, with an InputError."""
     if not 1 <= count <= MOST_ROWS:
         raise InputError(f"count={count}: a figure has 1 to {MOST_ROWS} rows")
 

@@ -21,7 +21,7 @@ def report_runs(
     """The tables of the runs that match a pattern, and a note on each run or seed that is left out.
 
     Raises:
-        FileNotFoundError, ValueError: as in find_runs, group_by_setting, single_baseline and compare, or
+        MissingFileError, InputError: as in find_runs, group_by_setting, single_baseline and compare, or
             nothing is complete.
     """
     finished, unfinished = find_runs(pattern)

@@ -68,8 +68,8 @@ def weight_maps_of_run(
 
     Raises:
         MissingFileError: the run, its checkpoint, its data set or an image is not there.
-        ValueError: the pooling has no weights, or its locations no place in the image.
-        OSError: a file is no picture.
+        InputError: the pooling has no weights, or its locations no place in the image.
+        FileError: a file is no picture.
     """
     check_rows(count)
     cfg = located_config(folder, data=data, device=device, trust=trust)

@@ -55,7 +55,7 @@ def device_of(embeddings: Array) -> torch.device:
 def float32_embeddings(name: str, embeddings: Array) -> Tensor:
     """Return a set of embeddings (N, D) as float32, without gradient, refusing what cannot be searched.
 
-    Raises WrongTypeError if they are not floating point and ValueError if they are not a non-empty matrix or hold
+    Raises WrongTypeError if they are not floating point and InputError if they are not a non-empty matrix or hold
     a NaN, an infinity or values whose products overflow; `name` is the set's name in the message.
     """
     if isinstance(embeddings, np.ndarray):

@@ -60,7 +60,7 @@ def retrieval_metrics(
     Memory, in every process: a rounded float32 copy of each set, a float64 copy of the gallery if ties must be settled
     over all of it, and blocks bounded by chunk_size; with backend torch all of it on the device of the queries.
 
-    Raises InputError or TypeError, with the value and the first bad row, for what cannot be ranked. Warns
+    Raises InputError or WrongTypeError, with the value and the first bad row, for what cannot be ranked. Warns
     (UserWarning) if the mean pairwise cosine is above 0.999: such a model has collapsed.
     Source: Musgrave, Belongie and Lim, A Metric Learning Reality Check, ECCV 2020.
     """

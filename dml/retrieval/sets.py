@@ -60,7 +60,7 @@ def labelled_sets(
 ) -> LabelledSets:
     """Check sets, bring their embeddings to unit length and to the grid, and put all on a device.
 
-    Without a gallery the queries are it. Raises InputError or TypeError for what cannot be ranked.
+    Without a gallery the queries are it. Raises InputError or WrongTypeError for what cannot be ranked.
     """
     x = _unit_embeddings("query", query, device)
     labels = _integer_labels("query", query_labels, len(query)).to(device)
