@@ -14,6 +14,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import hydra
@@ -73,33 +74,37 @@ def _check_arguments(name: str, node: DictConfig, target: Any) -> None:
         _check_type(f"{name}.{key}", node[key], hints.get(key), accepted[key].default)
 
 
+def _constructors(target: Any) -> list[Any]:
+    """What is called with the arguments of a component; for a class that passes keywords on, its bases' too."""
+    if not isinstance(target, type):
+        return [target]
+    own = [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
+    last = next((i for i, function in enumerate(own) if not _passes_keywords_on(function)), len(own))
+    return own[: last + 1]
+
+
+def _passes_keywords_on(function: Any) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
+
+
 def _parameters(target: Any) -> dict[str, inspect.Parameter]:
-    """Named parameters of a callable; for a class that passes keywords on, those of its bases too."""
-    functions = (
-        [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
-        if isinstance(target, type)
-        else [target]
-    )
+    """The named parameters of a component."""
     found: dict[str, inspect.Parameter] = {}
-    for function in functions:
+    for function in _constructors(target):
         parameters = inspect.signature(function).parameters.values() if callable(function) else ()
         named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         found = {**named, **found}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
     found.pop("self", None)
     return found
 
 
 def _type_hints(target: Any) -> dict[str, Any]:
-    if isinstance(target, type):
-        function = vars(target).get("__init__")
-    else:
-        function = target if inspect.isroutine(target) else type(target).__call__
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # a library's annotation that cannot be resolved is no reason to refuse its component
-        return {}
+    found: dict[str, Any] = {}
+    for function in _constructors(target):
+        annotated = function if inspect.isroutine(function) else type(function).__call__
+        with suppress(Exception):  # a library's annotation that cannot be resolved refuses no component
+            found = {**typing.get_type_hints(annotated), **found}
+    return found
 
 
 def _check_type(key: str, value: Any, hint: Any, default: Any) -> None:

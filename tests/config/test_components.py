@@ -27,6 +27,10 @@ class Wrapper(Component):
         super().__init__(late, **options)  # type: ignore[arg-type]
 
 
+class Heir(Component):
+    pass
+
+
 def node(kind: str = "Component", **options: object):
     return OmegaConf.create({"_target_": f"{__name__}.{kind}", **options})
 
@@ -36,7 +40,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         __import__("sys").modules,
         __name__,
-        __import__("types").SimpleNamespace(Component=Component, Wrapper=Wrapper),
+        __import__("types").SimpleNamespace(Component=Component, Wrapper=Wrapper, Heir=Heir),
     )
 
 
@@ -51,12 +55,13 @@ def test_a_misspelt_argument_is_refused_with_the_right_one(kind: str) -> None:
         build(node(kind, siez=3), late=7)
 
 
+@pytest.mark.parametrize("kind", ["Component", "Wrapper", "Heir"])
 @pytest.mark.parametrize(
     ("key", "value"), [("size", "abc"), ("size", 1.5), ("rate", "x"), ("name", 3), ("pair", 1)]
 )
-def test_a_wrong_type_is_refused_with_the_accepted_one(key: str, value: object) -> None:
+def test_a_wrong_type_is_refused_with_the_accepted_one(kind: str, key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"{key}=.*accepted: "):
-        build(node(**{"size": 3, key: value}), late=7)
+        build(node(kind, **{"size": 3, key: value}), late=7)
 
 
 @pytest.mark.parametrize(("key", "value"), [("rate", 1), ("name", None), ("name", "x"), ("pair", [1, 2])])
