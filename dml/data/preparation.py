@@ -20,6 +20,7 @@ from dml.data.annotations import Annotations, find_folder, refuse_outside
 from dml.data.cars import cars
 from dml.data.cub import cub
 from dml.data.decoding import read_picture
+from dml.data.grocery import grocery
 from dml.data.inshop import inshop
 from dml.data.published_sets import Counts, PublishedSet, write_index
 from dml.data.sop import sop
@@ -73,6 +74,12 @@ SOURCES = {
         (Archive("img.zip"), Archive("list_eval_partition.txt")),
         "sign the request on the page of DeepFashion at CUHK, then take Img/img.zip and Eval/list_eval_partition.txt "
         "of the In-shop Clothes Retrieval Benchmark; give each file in turn by archive=FILE",
+    ),
+    "grocery": Source(
+        grocery,
+        (Archive("GroceryStoreDataset-master.zip"),),
+        "`git clone https://github.com/marcusklasson/GroceryStoreDataset` into that folder has all of it, or take the "
+        "archive that its page on GitHub offers under Code, Download ZIP",
     ),
 }
 
