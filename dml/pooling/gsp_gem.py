@@ -36,11 +36,12 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
         power: float,
         num_prototypes: int,
         transport_ratio: float,
-        sharpness: float,
+        sharpness: float | str,
         lloyd_iterations: int,
         learnable_ratio: bool = False,
         prototype_start: str = "local",
         kernel_size: int | None = None,
+        effective_share: float = 0.5,
     ) -> None:
         super().__init__(
             in_channels,
@@ -51,6 +52,7 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
             learnable_ratio=learnable_ratio,
             prototype_start=prototype_start,
             kernel_size=kernel_size,
+            effective_share=effective_share,
         )
         if not 1 <= power < math.inf:
             raise InputError(
