@@ -50,6 +50,8 @@ class GeneralizedSumPooling(nn.Module):
                      "random", which leaves them.
     lloyd_iterations: rounds of k-means among local features.
     effective_share: what a rule gives the weights, between the ratio and 1.
+    attribute_sharpness: of the assignment to prototypes that the attributes tell of, Σ_i s_i softmax_j(−γ' c_ij). None
+                     takes γ, as published: what chooses locations sharply says of each but its nearest prototype.
     kernel_size:     None: costs are distances to the prototypes. An odd k: costs are the convolution of the features,
                      projected on the unit ball, with −prototypes (M, D, k, k); they see the neighbours of a location
                      and have no upper limit, so a long kernel sharpens. Tokens have neighbours only for k = 1.
@@ -73,12 +75,19 @@ class GeneralizedSumPooling(nn.Module):
         prototype_start: str = "local",
         kernel_size: int | None = None,
         effective_share: float = 0.5,
+        attribute_sharpness: float | None = None,
     ) -> None:
         super().__init__()
         _check_settings(num_prototypes, transport_ratio, lloyd_iterations, learnable_ratio)
         _check_start(prototype_start, kernel_size)
         self.out_channels = in_channels
         self.sharpness = Sharpness(sharpness, share=effective_share, ratio=transport_ratio)
+        if attribute_sharpness is not None and not 0 < attribute_sharpness < math.inf:
+            raise InputError(
+                f"pooling.attribute_sharpness={attribute_sharpness}: give a finite number above 0, or null for that of "
+                "the weights"
+            )
+        self.attribute_sharpness = attribute_sharpness
         self.lloyd_iterations = lloyd_iterations
         self.prototype_start, self.kernel_size = prototype_start, kernel_size
         shape = (in_channels,) if kernel_size is None else (in_channels, kernel_size, kernel_size)
@@ -110,6 +119,10 @@ class GeneralizedSumPooling(nn.Module):
             weights = plan.gate / (plan.gate.shape[1] * self.transport_ratio)
             with full_precision(features):
                 summed = (at_least_float32(locations) @ weights.unsqueeze(2)).squeeze(2)
+        if self.attribute_sharpness is not None:
+            with full_precision(features):
+                soft = (-self.attribute_sharpness * self._cost(features)).softmax(2)
+                attributes = (weights.unsqueeze(1) @ soft).squeeze(1)
         return summed.to(features.dtype), attributes, weights
 
     def pool(self, locations: Tensor, weights: Tensor, summed: Tensor) -> Tensor:

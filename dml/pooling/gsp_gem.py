@@ -42,6 +42,7 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
         prototype_start: str = "local",
         kernel_size: int | None = None,
         effective_share: float = 0.5,
+        attribute_sharpness: float | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -53,6 +54,7 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
             prototype_start=prototype_start,
             kernel_size=kernel_size,
             effective_share=effective_share,
+            attribute_sharpness=attribute_sharpness,
         )
         if not 1 <= power < math.inf:
             raise InputError(
