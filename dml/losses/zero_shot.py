@@ -84,11 +84,12 @@ class ZeroShotLoss(nn.Module):
 
     def forward(self, attributes: Tensor, labels: Tensor) -> Tensor:
         with full_precision(attributes):
-            attributes, ridge = attributes.to(self.class_codes.dtype), self.ridge
+            codes: Tensor = self.class_codes
+            ridge: float | Tensor = self.ridge
+            attributes = attributes.to(codes.dtype)
             if self.centred:
                 attributes, ridge = _centred(attributes, self.ridge)
-            codes, halves = self.class_codes, split_by_class(labels)
-            predicted = cross_half_regression(attributes, codes[labels], halves, ridge=ridge)
+            predicted = cross_half_regression(attributes, codes[labels], split_by_class(labels), ridge=ridge)
             if self.cosine:
                 predicted, codes = F.normalize(predicted, dim=1), F.normalize(codes, dim=1)
             return F.cross_entropy(self.scale * predicted @ codes.T, labels)

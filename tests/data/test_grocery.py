@@ -9,6 +9,7 @@ import pytest
 from dml.assembly import build_data
 from dml.config import TrainConfig
 from dml.data import TrainTest, grocery
+from dml.data.near_duplicates import near_duplicates
 from dml.data.published_sets import write_index
 from tests.data.conftest import write_grocery
 
@@ -93,3 +94,4 @@ def test_the_real_files_are_as_published_and_validation_searches_across_visits(
     of_test, of_train = ({kinds[name] for name in names} for names in (splits.test.class_names, kinds))
     assert len(kinds) == 81 and len(of_test) > 20 and of_test < of_train
     assert len(splits.test.levels["cartons"]) == 31
+    assert near_duplicates(splits.test) == near_duplicates(splits.val) == []
