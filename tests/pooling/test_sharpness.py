@@ -109,3 +109,11 @@ def test_locations_that_are_all_alike_are_warned_of_and_a_single_one_is_not() ->
 def test_what_cannot_be_had_is_refused(rule: float | str, more: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(rule, **more)
+
+
+@pytest.mark.parametrize("rule", ["auto", "learned", "standardised"])
+@torch.no_grad()  # what is exported is for use, and not for training
+def test_an_exported_layer_gives_the_same(rule: str) -> None:
+    layer = started(rule).eval()
+    exported = torch.export.export(layer, (features(),), strict=False)
+    torch.testing.assert_close(exported.module()(features(seed=2)), layer(features(seed=2)))
