@@ -44,4 +44,5 @@ def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     grey = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, dtype=np.float64).ravel()
     values = values - values.mean()
-    return (values / max(float(np.linalg.norm(values)), 1e-9)).astype(np.float32)
+    scaled: NDArray[np.float64] = values / max(float(np.linalg.norm(values)), 1e-9)
+    return scaled.astype(np.float32)

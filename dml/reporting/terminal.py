@@ -108,7 +108,8 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
         column.justify = "right"
     for name in dict.fromkeys(name for figures in metrics.values() for name in figures):
         table.add_row(
-            name, *(metric(name).shown(figures[name]) if name in figures else "" for figures in metrics.values())
+            name,
+            *(metric(name).shown(figures[name]) if name in figures else "" for figures in metrics.values()),
         )
     return table
 

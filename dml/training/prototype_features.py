@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ def initialise_prototypes(
         micro_batch=options.micro_batch,
     )
     images = features
-    fits = getattr(getattr(model.pooling, "sharpness", None), "is_fitted", False)
+    pooling: Any = model.pooling
+    fits = getattr(getattr(pooling, "sharpness", None), "is_fitted", False)
     if fits and features.ndim == 3 and features.shape[1] == 1:  # locations drawn from images, or their means
         images = prototype_features(
             lambda images: model.features(images.to(device)),
@@ -65,7 +67,7 @@ def initialise_prototypes(
     model.load_state_dict(running, strict=False)
     initialise(features, generator=torch_generator(seed, "prototypes"))
     if fits:
-        model.pooling.fit_sharpness(images)
+        pooling.fit_sharpness(images)
 
 
 def _starting_points(model: EmbeddingModel, images: Tensor) -> Tensor:
