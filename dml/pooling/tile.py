@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from dml.errors import InputError
 from dml.functional.selection import weights_of_tile
 from dml.modes import at_least_float32, full_precision
-from dml.pooling.gap import as_locations
 from dml.pooling.counts import check_counts
+from dml.pooling.gap import as_locations
 from dml.types import Pooled
 
 __all__ = ["TilePooling"]
