@@ -130,9 +130,9 @@ ADDED_TO_PARTS_OF_1: tuple[tuple[str, tuple[str, ...], Plain], ...] = (
 
 
 def _config_1(config: Plain) -> None:
-    """Before keys were renamed, transforms had ``whole_pixels``, a sharpness was fitted, the zero-shot loss had options,
+    """Before keys were renamed, a loss said what it takes, which was tried, and transforms had ``whole_pixels``.
 
-    and before a loss said what it takes, which was tried at the start of a run.
+    And before a sharpness was fitted, and before the zero-shot loss had options.
     """
     for before, now in RENAMED.items():
         section, _, name = before.partition(".")
