@@ -116,8 +116,24 @@ FUSED = ("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD")
 GENERALIZED_SUMS = tuple(f"dml.pooling.GeneralizedSum{kind}Pooling" for kind in ("", "Max", "GeM"))
 
 
+ADDED_TO_1 = {
+    "zero_shot.centred": False,
+    "zero_shot.start": "published",
+    "zero_shot.cosine": False,
+    "zero_shot.learnable_scale": False,
+}
+ADDED_TO_PARTS_OF_1: tuple[tuple[str, tuple[str, ...], Plain], ...] = (
+    ("pooling", GENERALIZED_SUMS, {"effective_share": 0.5, "attribute_sharpness": None}),
+    ("backbone", ("dml.backbones.EfficientNetLite0",), {"output_stride": 32}),
+    ("dataset", ("dml.data.collage_dataset",), {"target_place": None}),
+)
+
+
 def _config_1(config: Plain) -> None:
-    """Before keys were renamed, a loss said what it takes, which was tried, and transforms had ``whole_pixels``."""
+    """Before keys were renamed, a loss said what it takes, which was tried, and transforms had ``whole_pixels``.
+
+    And before a sharpness was fitted, and before the zero-shot loss had options.
+    """
     for before, now in RENAMED.items():
         section, _, name = before.partition(".")
         if name in (node := _node(config, section)):
@@ -130,6 +146,11 @@ def _config_1(config: Plain) -> None:
     for part in (_node(transform, "train"), _node(transform, "evaluation")):
         if part.get("_target_") in CROPS:
             part["_target_"], part["whole_pixels"] = CROPS[part["_target_"]]
+    for key, value in ADDED_TO_1.items():
+        _add(config, key, value)
+    for name, kinds, added in ADDED_TO_PARTS_OF_1:
+        if (node := _node(config, name)).get("_target_") in kinds:
+            config[name] = {**added, **node}
 
 
 CROPS = {

@@ -1,6 +1,6 @@
 """Unpack and check a published data set, once: python scripts/prepare_data.py dataset=cub archive=CUB_200_2011.tgz
 
-dataset=NAME      cub, cars, sop or inshop
+dataset=NAME      cub, cars, sop, inshop or grocery
 archive=FILE      what was fetched: unpacked into DIR/NAME; left out if the files are there already
 data=DIR          where the data sets lie; the variable DML_DATA, or data, if not given
 

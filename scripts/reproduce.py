@@ -6,6 +6,7 @@ run=false         only prints the commands and reports what is finished
 limit=STEPS       a rehearsal: that many steps for each run, in a folder of its own
 processes=2       runs at a time; each takes its share of the cores. 1 if not given
 folder=DIR        where the runs lie; runs/tables/NAME if not given. Several tables lie in a folder of it each
+reading=val       the figures of the validation classes instead of those of the test: to decide by
 output=FILE       writes the tables too, as .md, .csv or .tex; without an ending as all three. Several tables go to
                   FILE_NAME each
 
@@ -35,6 +36,7 @@ class Arguments:
     limit: int | None = None
     processes: int = 1
     folder: str | None = None
+    reading: str | None = None
     output: str | None = None
 
 
@@ -57,7 +59,7 @@ def main() -> None:
         for line in run_jobs(jobs, processes=arguments.processes):
             print(line, flush=True)
             failed += " FAILED: " in line
-    for name, (comparisons, notes) in report_tables(tables, folders).items():
+    for name, (comparisons, notes) in report_tables(tables, folders, reading=arguments.reading).items():
         if len(tables) > 1:
             print(f"\n{name}")
         print_tables(comparisons, notes, paths[name] if comparisons else [])

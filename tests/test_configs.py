@@ -84,12 +84,21 @@ def test_every_transform_trains(
     assert_trains(assemble(compose_smoke(f"transform={name}", "transform.size=32"), tmp_path))
 
 
-@pytest.mark.parametrize("name", names("experiment/emoji"))
+@pytest.mark.parametrize(
+    "name", [f"{kind}/{name}" for kind in ("emoji", "grocery") for name in names(f"experiment/{kind}")]
+)
 def test_every_experiment_composes_and_builds(
     name: str, compose_config: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
-    cfg = compose_config(f"experiment=emoji/{name}", "debug=smoke", "trainer.max_steps=0")
+    cfg = compose_config(f"experiment={name}", "debug=smoke", "trainer.max_steps=0", "trainer.eval_every=1")
     assemble(cfg, tmp_path).fit([])
+
+
+@pytest.mark.parametrize("name", names("zero_shot"))
+def test_every_zero_shot_loss_trains(
+    name: str, compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    assert_trains(assemble(compose_smoke(f"zero_shot={name}"), tmp_path))
 
 
 @pytest.mark.parametrize("name", names("protocol"))

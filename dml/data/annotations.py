@@ -56,11 +56,13 @@ class Annotations(NamedTuple):
     folder:  what the files are relative to.
     rows:    one an image.
     sources: the files that say so.
+    levels:  see Records.
     """
 
     folder: Path
     rows: list[Row]
     sources: tuple[Path, ...]
+    levels: Mapping[str, Mapping[str, str]] = {}
 
 
 def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple[Path, str]:
@@ -91,12 +93,15 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
     return next(iter(found.items()))
 
 
-def read_lines(path: Path, columns: Mapping[str, str], *, skip: int = 0) -> Iterator[tuple[str, ...]]:
-    """The fields of every line of an annotation file, separated by blanks.
+def read_lines(
+    path: Path, columns: Mapping[str, str], *, skip: int = 0, separator: str = r"\s+"
+) -> Iterator[tuple[str, ...]]:
+    """The fields of every line of an annotation file.
 
     Args:
-        columns: name and regular expression of each; NUMBER, WORD and IMAGE are those that occur.
+        columns: name and regular expression of each; NUMBER, WORD and IMAGE are those that occur most.
         skip: header lines.
+        separator: regular expression of what stands between two fields; blanks if not given.
 
     Raises:
         MissingFileError: there is no such file.
@@ -104,7 +109,7 @@ def read_lines(path: Path, columns: Mapping[str, str], *, skip: int = 0) -> Iter
     """
     if not path.is_file():
         raise MissingFileError(f"{path} is missing: it came with the data set; unpack the archive again")
-    pattern = re.compile(r"\s+".join(f"({field})" for field in columns.values()), re.IGNORECASE)
+    pattern = re.compile(separator.join(f"({field})" for field in columns.values()), re.IGNORECASE)
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     for number, line in enumerate(lines[skip:], skip + 1):
         if not line.strip():

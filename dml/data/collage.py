@@ -56,15 +56,30 @@ class CollageImages:
         size: pixels of a side of the collage, a multiple of g.
         crop: smallest share of a tile's area that a drawn one shows, in (0, 1].
         seed: of the pictures that are always the same.
+        target_place: the targets lie there and at the places after it, counted row after row from 0; None draws them.
 
     Raises:
         InputError: a number out of range.
     """
 
     def __init__(
-        self, tiles: Tiles, *, grid: int, targets_per_image: int, size: int, crop: float, seed: int
+        self,
+        tiles: Tiles,
+        *,
+        grid: int,
+        targets_per_image: int,
+        size: int,
+        crop: float,
+        seed: int,
+        target_place: int | None = None,
     ) -> None:
         _check(grid, targets_per_image, size, crop)
+        if target_place is not None and not 0 <= target_place <= grid**2 - targets_per_image:
+            raise InputError(
+                f"dataset.target_place={target_place}: on a grid of {grid} × {grid} the first of {targets_per_image} "
+                f"targets has the places 0 to {grid**2 - targets_per_image}; null draws them"
+            )
+        self._target_place = target_place
         self.grid, self._count, self._tile_size = grid, targets_per_image, size // grid
         self._tiles, self._crop, self._seed = tiles, crop, seed
         self._images_of = _rows_of_classes(tiles.labels)
@@ -106,6 +121,8 @@ class CollageImages:
         return numpy_generator(self._seed, "collage", row)
 
     def _places(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        if self._target_place is not None:
+            return np.arange(self._target_place, self._target_place + self._count)
         return generator.choice(self.grid**2, self._count, replace=False)
 
     def _compose(
@@ -146,6 +163,7 @@ def collage_dataset(
     seed: int,
     target_groups: list[str],
     background_groups: list[str],
+    target_place: int | None = None,
 ) -> TrainTest:
     """Collages of emoji or of CIFAR-100, with other targets and other backgrounds in train and test.
 
@@ -156,7 +174,7 @@ def collage_dataset(
     Args:
         root: the folder of the base, ``data/emoji`` or the one that holds ``cifar-100-python``.
         target_groups, background_groups: Unicode groups, or super-classes.
-        grid, targets_per_image, size, crop, seed: see CollageImages.
+        grid, targets_per_image, size, crop, seed, target_place: see CollageImages.
 
     Raises:
         MissingFileError: the base is not there.
@@ -167,13 +185,14 @@ def collage_dataset(
         raise InputError(f"dataset.base={base}; accepted: {', '.join(BASES)}")
     read = _emoji_tiles if base == "emoji" else _cifar100_tiles
     halves = read(root, target_groups, background_groups)
-    options = {"grid": grid, "targets_per_image": targets_per_image, "size": size, "crop": crop}
-    return TrainTest(
-        *(
-            _records(tiles, CollageImages(tiles, **options, seed=seed))  # type: ignore[arg-type]
-            for tiles in halves
-        )
-    )
+    options: dict[str, Any] = {
+        "grid": grid,
+        "targets_per_image": targets_per_image,
+        "size": size,
+        "crop": crop,
+    }
+    options |= {"seed": seed, "target_place": target_place}
+    return TrainTest(*(_records(tiles, CollageImages(tiles, **options)) for tiles in halves))
 
 
 def _records(tiles: Tiles, images: CollageImages) -> Records:

@@ -56,13 +56,16 @@ def train_test(name: str, annotations: Annotations, loading: Loading) -> TrainTe
         names,
         files,
         np.array([row.role == "query" for row in rows]),
+        annotations.levels,
     )
-    has_roles = any(row.role for row in rows)
-    train, test = (
-        everything.select_classes([label for label in names if label in halves[half]])
-        for half in ("train", "test")
-    )
-    return TrainTest(replace(train, is_query=None), test if has_roles else replace(test, is_query=None))
+    return TrainTest(*(_half(everything, rows, half, halves[half]) for half in ("train", "test")))
+
+
+def _half(everything: Records, rows: Sequence[Row], half: str, labels: set[str]) -> Records:
+    """The images of a half, with queries and gallery apart if its images have roles."""
+    records = everything.select_classes(sorted(labels))
+    has_roles = any(row.role for row in rows if row.split == half)
+    return records if has_roles else replace(records, is_query=None)
 
 
 def _classes_by_half(rows: Sequence[Row]) -> dict[str, set[str]]:

@@ -19,8 +19,11 @@ from PIL import Image
 from dml.data.annotations import Annotations, find_folder, refuse_outside
 from dml.data.cars import cars
 from dml.data.cub import cub
+from dml.data.dataset import Loading, train_test
 from dml.data.decoding import read_picture
+from dml.data.grocery import grocery
 from dml.data.inshop import inshop
+from dml.data.near_duplicates import near_duplicates
 from dml.data.published_sets import Counts, PublishedSet, write_index
 from dml.data.sop import sop
 from dml.errors import FileError, InputError, MissingFileError
@@ -74,6 +77,12 @@ SOURCES = {
         "sign the request on the page of DeepFashion at CUHK, then take Img/img.zip and Eval/list_eval_partition.txt "
         "of the In-shop Clothes Retrieval Benchmark; give each file in turn by archive=FILE",
     ),
+    "grocery": Source(
+        grocery,
+        (Archive("GroceryStoreDataset-master.zip"),),
+        "`git clone https://github.com/marcusklasson/GroceryStoreDataset` into that folder has all of it, or take the "
+        "archive that its page on GitHub offers under Code, Download ZIP",
+    ),
 }
 
 
@@ -106,6 +115,11 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
     report(f"{len(annotations.rows):,} images in {folder}, as published; opening each of them")
     for sentence in look_through(annotations):
         report(sentence)
+    test = train_test(name, annotations, Loading(short_side=None, cache=False, cache_folder="")).test
+    if test.is_query is not None:
+        report(
+            f"{len(near_duplicates(test)):,} of {test.is_query.sum():,} queries have a near-duplicate in the gallery"
+        )
     return write_index(annotations)
 
 

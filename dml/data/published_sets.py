@@ -1,4 +1,4 @@
-"""What the four published sets share: where to look for them, what is checked, and the index that spares the checks."""
+"""What the published sets share: where to look for them, what is checked, and the index that spares the checks."""
 
 from __future__ import annotations
 
@@ -94,6 +94,7 @@ def write_index(annotations: Annotations) -> Path:
             for source in annotations.sources
         },
         "rows": annotations.rows,
+        "levels": annotations.levels,
     }
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content), encoding="ascii")
@@ -119,13 +120,14 @@ def _read_index(folder: Path) -> Annotations | None:
         content = json.loads(path.read_text(encoding="ascii"))
         sources = {folder / name: state for name, state in content["sources"].items()}
         rows = [Row(*row) for row in content["rows"]]
+        levels = {level: dict(groups) for level, groups in content.get("levels", {}).items()}
         for file in (*content["sources"], *(row.file for row in rows)):
             refuse_outside(file, str(path))
     except (ValueError, KeyError, TypeError, AttributeError):  # damaged: the annotations say it all again
         return None
     if any(not source.is_file() or _state(source) != state for source, state in sources.items()):
         return None
-    return Annotations(folder, rows, tuple(sources))
+    return Annotations(folder, rows, tuple(sources), levels)
 
 
 def _state(path: Path) -> list[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -29,6 +29,8 @@ class Records:
     class_names: name of each class; every class has at least one image.
     files:       (n,) name of each image, for people.
     is_query:    (n,) True for a query, False for an image of the gallery; None if every image is both.
+    levels:      other difficulties at which the set is measured too: name -> class -> group. A query searches among the
+                 images of its own group alone; a class without a group takes no part.
     """
 
     images: ImageStore
@@ -37,6 +39,7 @@ class Records:
     class_names: tuple[str, ...]
     files: tuple[str, ...]
     is_query: NDArray[np.bool_] | None = None
+    levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert len(self.rows) == len(self.labels) == len(self.files)

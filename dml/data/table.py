@@ -50,6 +50,7 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
     _refuse_repeated(source, rows)
     rows = with_composed_labels(rows)
     _check_roles(path, rows)
+    rows = [row if row.split == "test" else row._replace(role="") for row in rows]
     warn_of_copies(source.parent, rows)
     warn_of_single_images(rows)
     return train_test("table", Annotations(source.parent, rows, (source,)), loading)

@@ -8,7 +8,9 @@ from torch import Tensor
 __all__ = ["cross_half_regression", "ridge_dual"]
 
 
-def cross_half_regression(attributes: Tensor, targets: Tensor, halves: Tensor, *, ridge: float) -> Tensor:
+def cross_half_regression(
+    attributes: Tensor, targets: Tensor, halves: Tensor, *, ridge: float | Tensor
+) -> Tensor:
     """Predict the targets of each half by a ridge regression that was fitted on the other half.
 
     With Z the attributes and Y the targets, for the rows of half A
@@ -22,7 +24,7 @@ def cross_half_regression(attributes: Tensor, targets: Tensor, halves: Tensor, *
         attributes: (B, M) float32 or float64.
         targets: (B, D), same type.
         halves: (B,) bool, True for half A.
-        ridge: ε > 0.
+        ridge: ε > 0, a number or a scalar tensor.
 
     Returns:
         (B, D) predictions.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dml.errors import InputError
 
-__all__ = ["share_on_tiles"]
+__all__ = ["share_on_tiles", "weights_of_tile"]
 
 
 def share_on_tiles(weights: Tensor, tiles: Tensor) -> Tensor:
@@ -35,6 +35,16 @@ def share_on_tiles(weights: Tensor, tiles: Tensor) -> Tensor:
     overlap = _overlap(side, tiles.shape[1]).to(weights)  # (s, g)
     mask = torch.einsum("ir,brc,jc->bij", overlap, tiles.to(weights), overlap)
     return (weights * mask.flatten(1)).sum(1)
+
+
+def weights_of_tile(height: int, width: int, *, grid: int, place: int) -> Tensor:
+    """Weights of the locations of a map that are alike on one of g × g tiles and 0 elsewhere: (H·W,), summing to 1.
+
+    place: of the tile, row after row from 0. A location that lies on it in part counts in part.
+    """
+    row, column = divmod(place, grid)
+    area = torch.outer(_overlap(height, grid)[:, row], _overlap(width, grid)[:, column]).flatten()
+    return area / area.sum()
 
 
 def _overlap(count: int, parts: int) -> Tensor:

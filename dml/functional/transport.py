@@ -77,11 +77,11 @@ def prototype_cost(features: Tensor, prototypes: Tensor) -> Tensor:
         return distance.masked_fill(coincident, 0.0)
 
 
-def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float) -> TransportPlan:
-    """Solve the transport problem exactly; the gradients of cost and ratio are exact too.
+def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float | Tensor) -> TransportPlan:
+    """Solve the transport problem exactly; the gradients of cost, ratio and sharpness are exact too.
 
     cost: (B, N, M). ratio: μ in (0, 1], a number or a tensor () or (B,); 1 keeps everything (GAP).
-    sharpness: γ > 0, the inverse of the entropic regularisation.
+    sharpness: γ > 0, the inverse of the entropic regularisation, likewise.
     Raises InputError on a cost that is not a floating (B, N, M), and on a ratio or sharpness out of range.
     """
     if cost.ndim != 3 or 0 in cost.shape[1:] or not cost.is_floating_point():
@@ -90,7 +90,8 @@ def partial_transport(cost: Tensor, *, ratio: float | Tensor, sharpness: float) 
             "locations, prototypes). Add the missing axis, or convert with cost.float()."
         )
     with full_precision(cost):
-        logits = -_checked_sharpness(sharpness) * at_least_float32(cost)
+        cost = at_least_float32(cost)
+        logits = -_checked_sharpness(sharpness, cost) * cost
         gate = calibrated_gate(logits.logsumexp(-1), ratio)
         count = cost.shape[1]
         plan = (gate / count).unsqueeze(-1) * logits.softmax(-1)
@@ -112,20 +113,20 @@ def calibrated_gate(scores: Tensor, ratio: float | Tensor) -> Tensor:
 
 
 def transport_pool(
-    features: Tensor, prototypes: Tensor, *, ratio: float | Tensor, sharpness: float
+    features: Tensor, prototypes: Tensor, *, ratio: float | Tensor, sharpness: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pool by the transport plan, in one pass: same result as `partial_transport` of `prototype_cost`.
 
         vector = Σ_i s_i f_i,   attributes_j = Σ_i π_ij / μ,   s_i = w_i / (N μ)
 
-    features: (B, D, N), channels first as a feature map lies in memory; prototypes: (M, D).
+    features: (B, D, N), channels first as a feature map lies in memory; prototypes: (M, D). ratio, sharpness: as there.
     Returns vectors (B, D), attributes (B, M) and shares s (B, N); rows of the latter two sum to 1.
     Gradients are first order only. Raises InputError on a ratio or sharpness out of range.
     """
     with full_precision(features):
         f, p = at_least_float32(features), at_least_float32(prototypes)
         column = _ratio_column(ratio, f)
-        gamma = _checked_sharpness(sharpness)
+        gamma = _checked_sharpness(sharpness, f)
         pooled: tuple[Tensor, Tensor, Tensor] = _TransportPool.apply(f, p, column, gamma)
         return pooled
 
@@ -159,7 +160,7 @@ class _TransportPool(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, prototypes: Tensor, ratio: Tensor, sharpness: float
+        ctx: Any, features: Tensor, prototypes: Tensor, ratio: Tensor, sharpness: float | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         tokens = _tokens(features)  # (B, N, D)
         lengths = torch.linalg.vector_norm(tokens, dim=2, keepdim=True)  # (B, N, 1)
@@ -173,20 +174,26 @@ class _TransportPool(torch.autograd.Function):
         soft = (distance - nearest).mul_(-sharpness).exp_()  # a softmax that gives away its normaliser
         total = soft.sum(-1, keepdim=True)
         soft.div_(total)
-        scores = (total.log() - sharpness * nearest).squeeze(-1)
+        scores = (total.log() - sharpness * nearest).squeeze(
+            -1
+        )  # sharpness: a number, (1, 1, 1) or (B, 1, 1)
         gate = solve_gate(scores, ratio, may_wait=_eager_cpu(scores))
         shares = gate / (gate.shape[1] * ratio)
         rows = shares.unsqueeze(1)
         vectors, attributes = torch.bmm(rows, tokens).squeeze(1), torch.bmm(rows, soft).squeeze(1)
         saved = (tokens, prototypes, ratio, projected, norms, scale, distance, soft, gate, shares)
-        ctx.save_for_backward(*saved)
-        ctx.sharpness = sharpness
+        own = (sharpness,) if isinstance(sharpness, Tensor) else ()
+        ctx.save_for_backward(*saved, *own)
+        ctx.sharpness = None if own else sharpness
         return vectors, attributes, shares
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        tokens, prototypes, ratio, projected, norms, scale, distance, soft, gate, shares = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, prototypes, ratio, projected, norms, scale, distance, soft, gate, shares, *own = (
+            ctx.saved_tensors
+        )
+        sharpness = own[0] if own else ctx.sharpness
         by_vector, by_attribute, by_share = grads
         with full_precision(tokens):
             # shares -> gates -> scores. Rows on the left: matrix times column is 3 to 10 times slower on a CPU
@@ -194,7 +201,7 @@ class _TransportPool(torch.autograd.Function):
             by_share = by_share + torch.bmm(by_vector.unsqueeze(1), tokens.mT).squeeze(1) + by_soft
             by_score, by_ratio = _gate_gradient(gate, by_share / (gate.shape[1] * ratio))
             # scores and attributes -> distances: −g_ij = γ p_ij (∂/∂a_i + s_i (∂/∂z_j − Σ_k p_ik ∂/∂z_k))
-            steep = ctx.sharpness * scale
+            steep = sharpness * scale
             offset = steep * (by_score - shares * by_soft).unsqueeze(-1)
             push = torch.addcmul(offset, steep * shares.unsqueeze(-1), by_attribute.unsqueeze(1))
             push.mul_(soft)  # −scale_i g_ij, (B, N, M)
@@ -202,7 +209,9 @@ class _TransportPool(torch.autograd.Function):
             moment = buffer.sum(-1, keepdim=True)  # −Σ_j g_ij c_ij
             # distances -> unit ball: h_ij = g_ij / c_ij pulls f̂_i and ω̂_j along their difference
             push.div_(torch.ops.aten.threshold.out(distance, 0.0, math.inf, out=buffer))
-            by_features = by_prototypes = by_column = None
+            by_features = by_prototypes = by_column = by_sharpness = None
+            if ctx.needs_input_grad[3]:  # γ and c come as γc alone, so γ ∂/∂γ = Σ_ij c_ij ∂/∂c_ij
+                by_sharpness = (-moment / (scale * sharpness)).sum_to_size(sharpness.shape)
             if ctx.needs_input_grad[0]:
                 by_length = push.sum(-1, keepdim=True)
                 radial = (by_length - (push @ norms).unsqueeze(-1) + moment) / 2  # −⟨f̂, ∂/∂f̂⟩ where ‖f̂‖ = 1
@@ -216,7 +225,7 @@ class _TransportPool(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 by_ratio = by_ratio - (by_share * shares).sum(1, keepdim=True) / ratio
                 by_column = by_ratio.sum_to_size(ratio.shape)
-        return by_features, by_prototypes, by_column, None
+        return by_features, by_prototypes, by_column, by_sharpness
 
 
 def _ball_gradient(vectors: Tensor, projected: Tensor, grad: Tensor) -> Tensor:
@@ -264,13 +273,23 @@ def _image(rows: Tensor) -> Tensor:
     return rows.unsqueeze(0).permute(0, 3, 1, 2)
 
 
-def _checked_sharpness(sharpness: float) -> float:
-    if not 0 < sharpness < math.inf:
+def _checked_sharpness(sharpness: float | Tensor, like: Tensor) -> float | Tensor:
+    """A number as it is, a tensor as (1, 1, 1) or (B, 1, 1), checked where that does not wait for an accelerator."""
+    if isinstance(sharpness, Tensor):
+        if sharpness.ndim > 1 or (sharpness.ndim == 1 and sharpness.shape[0] not in (1, like.shape[0])):
+            raise InputError(
+                f"sharpness has shape {tuple(sharpness.shape)} for a batch of {like.shape[0]}; expected one number, "
+                "or one per image. Index or expand it to that shape."
+            )
+        valid = not _eager_cpu(sharpness) or bool(((sharpness > 0) & (sharpness < math.inf)).all())
+    else:
+        valid = 0 < sharpness < math.inf
+    if not valid:
         raise InputError(
             f"sharpness is {sharpness}; expected a finite number above 0. The paper uses 5 with pair losses "
             "and 0.5 with proxy losses; for plain averaging use global average pooling or ratio=1."
         )
-    return sharpness
+    return sharpness.to(like).reshape(-1, 1, 1) if isinstance(sharpness, Tensor) else sharpness
 
 
 def _ratio_column(ratio: float | Tensor, like: Tensor) -> Tensor:

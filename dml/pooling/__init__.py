@@ -19,6 +19,7 @@ from dml.pooling.netvlad import NetVLADPooling
 from dml.pooling.otp import OptimalTransportPooling
 from dml.pooling.slot import SlotAttentionPooling
 from dml.pooling.solar import SOLARPooling
+from dml.pooling.tile import TilePooling
 from dml.pooling.transformer import TransformerPooling
 from dml.pooling.weldon import WeldonPooling
 
@@ -42,6 +43,7 @@ __all__ = [
     "OptimalTransportPooling",
     "SOLARPooling",
     "SlotAttentionPooling",
+    "TilePooling",
     "TransformerPooling",
     "WeldonPooling",
 ]

@@ -28,11 +28,12 @@ class GlobalAverageAttributesPooling(GeneralizedSumPooling):
             sharpness=sharpness,
             lloyd_iterations=lloyd_iterations,
         )
+        self.steepness = sharpness
 
     def weigh(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         locations = as_locations(features, self.out_channels)  # (B, D, N)
         cost = prototype_cost(locations.mT, self.prototypes)  # (B, N, M)
-        attributes = (-self.sharpness * cost).softmax(2).mean(1)
+        attributes = (-self.steepness * cost).softmax(2).mean(1)
         batch, _, count = locations.shape
         weights = cost.new_full((1, 1), 1 / count).expand(batch, count)
         return locations.mean(2), attributes, weights

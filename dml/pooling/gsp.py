@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from dml.functional.transport import (
 )
 from dml.modes import at_least_float32, full_precision
 from dml.pooling.gap import as_locations
+from dml.pooling.sharpness import Sharpness
 from dml.types import Pooled
 
 __all__ = ["GeneralizedSumPooling"]
@@ -42,11 +44,14 @@ class GeneralizedSumPooling(nn.Module):
     in_channels:     D, the channels of the features.
     num_prototypes:  M.
     transport_ratio: μ in (0, 1], the share of the mass that is kept; 1 is global average pooling.
-    sharpness:       γ > 0, the inverse of the entropic regularisation.
+    sharpness:       γ > 0, the inverse of the entropic regularisation; or a rule of `Sharpness`, such as "auto".
     learnable_ratio: train μ as a logit, starting from `transport_ratio`, which must then be below 1.
     prototype_start: where `initialise_prototypes` takes them from: "local" features, "pooled" ones as published, or
                      "random", which leaves them.
     lloyd_iterations: rounds of k-means among local features.
+    effective_share: what a rule gives the weights, between the ratio and 1.
+    attribute_sharpness: of the assignment to prototypes that the attributes tell of, Σ_i s_i softmax_j(−γ' c_ij). None
+                     takes γ, as published: what chooses locations sharply says of each but its nearest prototype.
     kernel_size:     None: costs are distances to the prototypes. An odd k: costs are the convolution of the features,
                      projected on the unit ball, with −prototypes (M, D, k, k); they see the neighbours of a location
                      and have no upper limit, so a long kernel sharpens. Tokens have neighbours only for k = 1.
@@ -64,17 +69,25 @@ class GeneralizedSumPooling(nn.Module):
         *,
         num_prototypes: int,
         transport_ratio: float,
-        sharpness: float,
+        sharpness: float | str,
         lloyd_iterations: int,
         learnable_ratio: bool = False,
         prototype_start: str = "local",
         kernel_size: int | None = None,
+        effective_share: float = 0.5,
+        attribute_sharpness: float | None = None,
     ) -> None:
         super().__init__()
-        _check_settings(num_prototypes, transport_ratio, sharpness, lloyd_iterations, learnable_ratio)
+        _check_settings(num_prototypes, transport_ratio, lloyd_iterations, learnable_ratio)
         _check_start(prototype_start, kernel_size)
         self.out_channels = in_channels
-        self.sharpness = sharpness
+        self.sharpness = Sharpness(sharpness, share=effective_share, ratio=transport_ratio)
+        if attribute_sharpness is not None and not 0 < attribute_sharpness < math.inf:
+            raise InputError(
+                f"pooling.attribute_sharpness={attribute_sharpness}: give a finite number above 0, or null for that of "
+                "the weights"
+            )
+        self.attribute_sharpness = attribute_sharpness
         self.lloyd_iterations = lloyd_iterations
         self.prototype_start, self.kernel_size = prototype_start, kernel_size
         shape = (in_channels,) if kernel_size is None else (in_channels, kernel_size, kernel_size)
@@ -98,7 +111,7 @@ class GeneralizedSumPooling(nn.Module):
         locations = as_locations(features, self.out_channels)  # (B, D, N)
         if self.kernel_size is None:
             summed, attributes, weights = transport_pool(
-                locations, self.prototypes, ratio=self.transport_ratio, sharpness=self.sharpness
+                locations, self.prototypes, ratio=self.transport_ratio, sharpness=self._sharpness(features)
             )
         else:
             plan = self.plan(features)
@@ -106,6 +119,10 @@ class GeneralizedSumPooling(nn.Module):
             weights = plan.gate / (plan.gate.shape[1] * self.transport_ratio)
             with full_precision(features):
                 summed = (at_least_float32(locations) @ weights.unsqueeze(2)).squeeze(2)
+        if self.attribute_sharpness is not None:
+            with full_precision(features):
+                soft = (-self.attribute_sharpness * self._cost(features)).softmax(2)
+                attributes = (weights.unsqueeze(1) @ soft).squeeze(1)
         return summed.to(features.dtype), attributes, weights
 
     def pool(self, locations: Tensor, weights: Tensor, summed: Tensor) -> Tensor:
@@ -114,7 +131,21 @@ class GeneralizedSumPooling(nn.Module):
 
     def plan(self, features: Tensor) -> TransportPlan:
         """The plan that `forward` pools the same features by, prototype by prototype."""
-        return partial_transport(self._cost(features), ratio=self.transport_ratio, sharpness=self.sharpness)
+        return partial_transport(
+            self._cost(features), ratio=self.transport_ratio, sharpness=self._sharpness(features)
+        )
+
+    def _sharpness(self, features: Tensor) -> float | Tensor:
+        return cast("float | Tensor", self.sharpness(lambda: self._cost(features), self.transport_ratio))
+
+    def fit_sharpness(self, features: Tensor) -> None:
+        """Let a rule choose the sharpness on whole images, once the prototypes are placed; a number stays as it is.
+
+        features: a map (B, D, H, W) or tokens (B, N, D), embedded.
+        """
+        if self.sharpness.is_fitted:
+            with torch.no_grad():
+                self.sharpness.fit(self._cost(features), self.transport_ratio)
 
     def _cost(self, features: Tensor) -> Tensor:
         """(B, N, M)."""
@@ -183,7 +214,7 @@ def _check_start(prototype_start: str, kernel_size: int | None) -> None:
 
 
 def _check_settings(
-    num_prototypes: int, transport_ratio: float, sharpness: float, lloyd_iterations: int, learnable: bool
+    num_prototypes: int, transport_ratio: float, lloyd_iterations: int, learnable: bool
 ) -> None:
     if num_prototypes < 1:
         raise InputError(
@@ -193,10 +224,6 @@ def _check_settings(
         raise InputError(
             f"transport_ratio is {transport_ratio}; expected above 0 and at most 1, and below 1 to be "
             "learned. The paper uses 0.3; 1 is global average pooling."
-        )
-    if not 0 < sharpness < math.inf:
-        raise InputError(
-            f"sharpness is {sharpness}; expected a finite number above 0. The paper uses 5 and 0.5."
         )
     if lloyd_iterations < 0:
         raise InputError(f"lloyd_iterations is {lloyd_iterations}; expected 0 or more; 10 is plenty.")

@@ -36,11 +36,13 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
         power: float,
         num_prototypes: int,
         transport_ratio: float,
-        sharpness: float,
+        sharpness: float | str,
         lloyd_iterations: int,
         learnable_ratio: bool = False,
         prototype_start: str = "local",
         kernel_size: int | None = None,
+        effective_share: float = 0.5,
+        attribute_sharpness: float | None = None,
     ) -> None:
         super().__init__(
             in_channels,
@@ -51,6 +53,8 @@ class GeneralizedSumGeMPooling(GeneralizedSumPooling):
             learnable_ratio=learnable_ratio,
             prototype_start=prototype_start,
             kernel_size=kernel_size,
+            effective_share=effective_share,
+            attribute_sharpness=attribute_sharpness,
         )
         if not 1 <= power < math.inf:
             raise InputError(

@@ -48,20 +48,29 @@ class Comparison:
 
 
 def compare(
-    settings: Sequence[Setting], metrics: Sequence[str], baselines: Mapping[str, str] | None = None
+    settings: Sequence[Setting],
+    metrics: Sequence[str],
+    baselines: Mapping[str, str] | None = None,
+    *,
+    reading: str | None = None,
 ) -> list[Comparison]:
     """One table for each reading that the settings have: test, or separated and concatenated, or best on test.
 
     Args:
         baselines: by label, the label of the setting to compare with.
+        reading: this one alone, which may be ``val``.
 
     Raises:
-        InputError: a metric that the runs do not have.
+        InputError: a metric or a reading that the runs do not have.
     """
+    asked = READINGS if reading is None else (reading,)
+    had = [reading for reading in asked if any(reading in setting.figures for setting in settings)]
+    if not had and settings:
+        known = dict.fromkeys(known for setting in settings for known in setting.figures)
+        raise InputError(f"reading={reading}, which the runs do not have; accepted: {', '.join(known)}")
     return [
         _comparison([s for s in settings if reading in s.figures], metrics, reading, baselines or {})
-        for reading in READINGS
-        if any(reading in setting.figures for setting in settings)
+        for reading in had
     ]
 
 

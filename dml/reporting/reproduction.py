@@ -166,7 +166,7 @@ def run_jobs(jobs: Sequence[Job], *, processes: int) -> Iterator[str]:
 
 
 def report_tables(
-    tables: Sequence[Table], folders: Mapping[str, Path]
+    tables: Sequence[Table], folders: Mapping[str, Path], *, reading: str | None = None
 ) -> dict[str, tuple[list[Comparison], list[str]]]:
     """What report_table says of each table, by its name; of one without a complete row, only a note.
 
@@ -176,7 +176,7 @@ def report_tables(
     reports: dict[str, tuple[list[Comparison], list[str]]] = {}
     for table in tables:
         try:
-            reports[table.name] = report_table(table, folders[table.name], table.metrics)
+            reports[table.name] = report_table(table, folders[table.name], table.metrics, reading=reading)
         except NothingCompleteError as error:
             reports[table.name] = [], [str(error)]
     if not any(comparisons for comparisons, _ in reports.values()):
@@ -184,11 +184,15 @@ def report_tables(
     return reports
 
 
-def report_table(table: Table, folder: Path, metrics: Sequence[str]) -> tuple[list[Comparison], list[str]]:
+def report_table(
+    table: Table, folder: Path, metrics: Sequence[str], *, reading: str | None = None
+) -> tuple[list[Comparison], list[str]]:
     """The tables of what is finished, a row per experiment, and notes on what is not.
 
+    reading: as in compare.
+
     Raises:
-        InputError: as in group_by_setting.
+        InputError: as in group_by_setting and compare.
         NothingCompleteError: no row is complete.
     """
     settings: list[Setting] = []
@@ -207,7 +211,7 @@ def report_table(table: Table, folder: Path, metrics: Sequence[str]) -> tuple[li
             settings += [replace(setting, label=name) for setting in group_by_setting(finished)]
     if not settings:
         raise NothingCompleteError("\n".join([f"nothing of the table in {folder} is complete yet:", *notes]))
-    return compare(settings, metrics, baselines), notes
+    return compare(settings, metrics, baselines, reading=reading), notes
 
 
 def _compose(overrides: Sequence[str]) -> TrainConfig:

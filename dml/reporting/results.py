@@ -15,12 +15,22 @@ from dml.errors import InputError, MissingFileError
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.runs import load_metrics
 
-__all__ = ["READINGS", "Run", "Setting", "find_runs", "group_by_setting", "missing_folds", "settings_of"]
+__all__ = [
+    "READINGS",
+    "VALIDATION",
+    "Run",
+    "Setting",
+    "find_runs",
+    "group_by_setting",
+    "missing_folds",
+    "settings_of",
+]
 
 FOLD = "protocol.fold"
 REPEATED = ("seed", FOLD)  # runs that differ in nothing else are one setting
 
 READINGS = ("test", "separated", "concatenated", "best on test")
+VALIDATION = "val"  # a reading that is given only where it is asked for
 
 
 @dataclass(frozen=True)
@@ -53,10 +63,11 @@ class Setting:
 
     @cached_property
     def figures(self) -> Mapping[str, Mapping[int, Mapping[str, float]]]:
-        """The metrics of the test classes, by reading and seed.
+        """The metrics by reading and seed, of the test classes but for the last one.
 
         Under folds: ``separated``, the mean over the models, and ``concatenated``, of their joint embedding. Else
-        ``test``, and ``best on test`` if all runs followed the test classes.
+        ``test``, ``best on test`` if all runs followed the test classes, and, for whoever decides and may not look at
+        them, ``val`` if validation classes chose the checkpoints.
         """
         if "protocol.folds" in self.settings:
             return {
@@ -69,7 +80,7 @@ class Setting:
                     for seed, runs in self.runs.items()
                 },
             }
-        found = {"test": "test", "best on test": "best_on_test"}
+        found = {"test": "test", "best on test": "best_on_test", VALIDATION: "val"}
         return {
             reading: {seed: run.metrics[key] for seed, (run,) in self.runs.items()}
             for reading, key in found.items()

@@ -22,6 +22,7 @@ TITLES = {
     "test": "test classes, in %",
     "separated": "separated: mean over the models of the folds, in %",
     "concatenated": "concatenated: joint embedding of the folds, in %",
+    "val": "validation classes, in %: to decide by",
     "best on test": "best on test: chosen by the test classes, as the literature does, in %",
 }
 CSV_COLUMNS = (

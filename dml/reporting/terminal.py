@@ -106,8 +106,11 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table("metric", *metrics, title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name in next(iter(metrics.values())):
-        table.add_row(name, *(metric(name).shown(metrics[split][name]) for split in metrics))
+    for name in dict.fromkeys(name for figures in metrics.values() for name in figures):
+        table.add_row(
+            name,
+            *(metric(name).shown(figures[name]) if name in figures else "" for figures in metrics.values()),
+        )
     return table
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dml.data import Records
@@ -14,6 +15,7 @@ from dml.distributed import broadcast, gather_numbers, gather_rows
 from dml.errors import InputError
 from dml.retrieval.backends import choose_backend
 from dml.retrieval.embed import Embeddings, embed
+from dml.retrieval.levels import groups_of_images, metrics_within_groups
 from dml.retrieval.metrics import retrieval_metrics
 from dml.types import Batch
 
@@ -66,15 +68,42 @@ class Evaluator:
         )
         sizes = gather_numbers(len(own.labels))[:, 0].tolist()
         embeddings = Embeddings(*(None if rows is None else gather_rows(rows, sizes) for rows in own))  # type: ignore[arg-type]
-        metrics = retrieval_metrics(
-            *_query_and_gallery(embeddings, records),
+        metrics = self._measure(embeddings, records.is_query)
+        if embeddings.on_target is not None:
+            metrics["selection_accuracy"] = embeddings.on_target.mean().item()
+        metrics |= self._levels(embeddings, records)
+        return Evaluation(broadcast(metrics), embeddings._replace(vectors=embeddings.vectors.cpu()))
+
+    def _measure(
+        self, embeddings: Embeddings, is_query: NDArray[np.bool_] | None, among: Tensor | None = None
+    ) -> dict[str, float]:
+        """The metrics of a set, or of those of its images that a mask (n,) names."""
+        return retrieval_metrics(
+            *_query_and_gallery(embeddings, is_query, among),
             recall_at=self._recall_at,
             backend=self._backend,
             shared=True,
         )
-        if embeddings.on_target is not None:
-            metrics["selection_accuracy"] = embeddings.on_target.mean().item()
-        return Evaluation(broadcast(metrics), embeddings._replace(vectors=embeddings.vectors.cpu()))
+
+    def _levels(self, embeddings: Embeddings, records: Records) -> dict[str, float]:
+        """The metrics at the levels of a set, as ``LEVEL/recall@1``; none of one that has too few images for them."""
+        found: dict[str, float] = {}
+        for level, group_of in records.levels.items():
+            masks = groups_of_images(embeddings.labels, records.class_names, group_of)
+            if masks := [mask for mask in masks if self._measurable(records, mask.cpu().numpy())]:
+                metrics = metrics_within_groups(
+                    masks, lambda mask: self._measure(embeddings, records.is_query, mask)
+                )
+                found |= {f"{level}/{name}": value for name, value in metrics.items()}
+        return found
+
+    def _measurable(self, records: Records, among: NDArray[np.bool_]) -> bool:
+        """Whether images of a set can be measured by themselves."""
+        is_query, labels = records.is_query, records.labels[among]
+        if is_query is None:
+            return len(labels) > max(self._recall_at) and len(set(labels.tolist())) < len(labels)
+        query, gallery = records.labels[among & is_query], records.labels[among & ~is_query]
+        return len(gallery) >= max(self._recall_at) and bool(np.isin(query, gallery).any())
 
     def check(self, records: Records, role: str) -> None:
         """Refuse, before any training, a set that could not be evaluated after it.
@@ -97,13 +126,16 @@ class Evaluator:
             )
 
 
-def _query_and_gallery(embeddings: Embeddings, records: Records) -> tuple[Tensor, ...]:
+def _query_and_gallery(
+    embeddings: Embeddings, is_query: NDArray[np.bool_] | None, among: Tensor | None
+) -> tuple[Tensor, ...]:
     """Arguments of retrieval_metrics: one set that is searched in itself, or two."""
     parts = (embeddings.vectors, embeddings.labels)
-    if records.is_query is None:
-        return parts
-    query = torch.from_numpy(records.is_query)
-    return tuple(part[rows.to(part.device)] for rows in (query, ~query) for part in parts)
+    if is_query is None:
+        return parts if among is None else tuple(part[among.to(part.device)] for part in parts)
+    query = torch.from_numpy(is_query)
+    roles = (query, ~query) if among is None else (query & among.cpu(), ~query & among.cpu())
+    return tuple(part[rows.to(part.device)] for rows in roles for part in parts)
 
 
 def _any_positive(records: Records) -> bool:

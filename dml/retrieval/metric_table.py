@@ -112,8 +112,9 @@ def counted_in_rankings(recall_at: Sequence[int]) -> dict[str, Callable[[Ranking
 
 def ranks_of(names: Iterable[str]) -> list[int]:
     """The k of the names that have one."""
-    return list(dict.fromkeys(int(name.partition("@")[2]) for name in names if _family(name) != name))
+    return list(dict.fromkeys(int(k[1]) for name in names if (k := re.search(r"@(\d+)$", name))))
 
 
 def _family(name: str) -> str:
-    return re.sub(r"@\d+$", "@k", name)
+    """Of ``cartons/recall@10``, which is the same at a level of difficulty, ``recall@k``."""
+    return re.sub(r"@\d+$", "@k", name.rpartition("/")[2])

@@ -209,7 +209,7 @@ class ProgressLogger(Logger):
         self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
 
     def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
-        shown = [name for name in metrics if "@" in name]
+        shown = [name for name in metrics if "@" in name and "/" not in name]  # of the set, not of its levels
         figures = "   ".join(f"{name} {metrics[name]:6.2%}" for name in (shown[0], shown[-1]))
         self._bar.console.print(f"step {step:>5}   validation   {figures}")
 

@@ -6,6 +6,7 @@ import warnings
 
 from torch import Tensor
 
+from dml.functional.sharpness import effective_share
 from dml.types import Pooled
 
 __all__ = ["collapse_warnings", "pooling_statistics", "prototype_use", "warn_of_collapse"]
@@ -21,6 +22,7 @@ def pooling_statistics(pooled: Pooled) -> dict[str, Tensor]:
                                  average pooling.
     weights/effective_locations: the share of the locations that would give the same ``Σ weights²`` if only they
                                  counted, all alike; averaged over the images.
+    weights/effective_share:     likewise by the entropy of the weights, as `pooling.effective_share` asks for it.
     prototypes/largest_share:    of the prototype that has most of the attributes, in `prototype_use`.
     prototypes/effective_number: how many prototypes, all alike, would give the same ``Σ use²``.
     """
@@ -31,6 +33,7 @@ def pooling_statistics(pooled: Pooled) -> dict[str, Tensor]:
         )  # 1 where a location counts as in the mean
         statistics["weights/spread"] = (relative - 1).square().mean(dim=1).sqrt().mean()
         statistics["weights/effective_locations"] = relative.square().mean(dim=1).reciprocal().mean()
+        statistics["weights/effective_share"] = effective_share(pooled.weights.detach()).mean()
     if pooled.attributes is not None:
         use = prototype_use(pooled.attributes)
         statistics["prototypes/largest_share"] = use.amax()

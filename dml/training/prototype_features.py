@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +30,9 @@ def initialise_prototypes(
     seed: int,
     device: torch.device,
 ) -> None:
-    """Hand the local features of the first batches to a pooling that has prototypes to place.
+    """Hand the local features of the first batches to a pooling that has prototypes to place, or a sharpness to fit.
 
+    The sharpness is fitted to whole images: to those of the first batch alone if the features are not of whole images.
     The model is left in evaluation mode.
 
     Args:
@@ -51,8 +53,21 @@ def initialise_prototypes(
         seed=seed,
         micro_batch=options.micro_batch,
     )
+    images = features
+    pooling: Any = model.pooling
+    fits = getattr(getattr(pooling, "sharpness", None), "is_fitted", False)
+    if fits and features.ndim == 3 and features.shape[1] == 1:  # locations drawn from images, or their means
+        images = prototype_features(
+            lambda images: model.features(images.to(device)),
+            batches(0, 1),
+            limit=None,
+            seed=seed,
+            micro_batch=options.micro_batch,
+        )
     model.load_state_dict(running, strict=False)
     initialise(features, generator=torch_generator(seed, "prototypes"))
+    if fits:
+        pooling.fit_sharpness(images)
 
 
 def _starting_points(model: EmbeddingModel, images: Tensor) -> Tensor:

@@ -72,3 +72,16 @@ def test_padding_is_that_of_tensorflow():
 def test_a_tensor_without_a_rule_is_named(name):
     with pytest.raises(ValueError, match=f"no rule for '{name}'"):
         timm_names({name: torch.zeros(1)})
+
+
+def test_a_smaller_output_stride_gives_a_finer_map_of_the_same_weights():
+    images = torch.randn(1, 3, 96, 96)
+    coarse, fine = (EfficientNetLite0(pretrained=True, output_stride=stride).eval() for stride in (32, 16))
+    assert list(coarse.state_dict()) == list(fine.state_dict())
+    with torch.no_grad():
+        assert coarse(images).shape == (1, 1280, 3, 3) and fine(images).shape == (1, 1280, 6, 6)
+
+
+def test_another_output_stride_is_refused():
+    with pytest.raises(ValueError, match=r"output_stride=4; accepted: 32, 16, 8"):
+        EfficientNetLite0(pretrained=False, output_stride=4)

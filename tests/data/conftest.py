@@ -13,10 +13,10 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from dml.data import TrainTest, cars, cub, inshop, sop
+from dml.data import TrainTest, cars, cub, grocery, inshop, sop
 
 Writer = Callable[[Path, Sequence[str]], None]
-READERS = {"cub": cub, "cars": cars, "sop": sop, "inshop": inshop}
+READERS = {"cub": cub, "cars": cars, "sop": sop, "inshop": inshop, "grocery": grocery}
 
 
 def write_pictures(folder: Path, files: Sequence[str]) -> None:
@@ -132,6 +132,29 @@ def write_inshop(
     return root
 
 
+def write_grocery(root: Path, sizes: Sequence[tuple[int, int]], write: Writer = write_pictures) -> Path:
+    """Numbers of queries and gallery images of each product; the first trains, the second is tested, and so on.
+
+    Two products in a row that train or are tested are of one kind; every other kind is of cartons.
+    """
+    folder = root / "GroceryStoreDataset"
+    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    classes = [
+        "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Icon,Description"
+    ]
+    for c, (queries, gallery) in enumerate(sizes):
+        name, kind = f"{'Zucchini' if c % 2 else 'Apple'}-{c:02d}", c // 4
+        place = f"{'Packages' if kind % 2 else 'Fruit'}/Kind-{kind}/{name}/{name}"
+        classes.append(f"{name},{c},Kind-{kind},{kind},/i.jpg,/d.txt")
+        for listed, count in (("test", queries), ("val", min(1, gallery)), ("train", gallery - 1)):
+            lists[listed] += [f"{listed}/{place}_{i:03d}.jpg, {c}, {kind}" for i in range(1, count + 1)]
+    files = [line.split(",")[0] for lines in lists.values() for line in lines]
+    write(folder / "dataset", files)
+    for name, lines in {"classes.csv": classes, **{f"{k}.txt": v for k, v in lists.items()}}.items():
+        (folder / "dataset" / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
 SMALL = {
     "cub": partial(write_cub, sizes=[3, 2, 2, 4]),
     "cars": partial(write_cars, sizes=[3, 2, 2, 4]),
@@ -140,6 +163,7 @@ SMALL = {
     "sop": partial(write_sop, train=[3, 2], test=[2, 4]),
     "inshop": partial(write_inshop, train=[3, 2], test=[(1, 1), (1, 3)]),
     "inshop_flat": partial(write_inshop, train=[3, 2], test=[(1, 1), (1, 3)], images=""),
+    "grocery": partial(write_grocery, sizes=[(1, 2), (1, 1), (1, 1), (1, 3)]),
 }
 COUNTS = {"train": {"classes": 2, "images": 5}, "test": {"classes": 2, "images": 6}}
 
@@ -158,6 +182,19 @@ FULL = {
         root,
         spread(25882, 3997),
         list(zip(spread(14218, 3985), spread(12612, 3985), strict=True)),
+        link_pictures,
+    ),
+    "grocery": lambda root: write_grocery(
+        root,
+        [
+            sizes
+            for pair in zip(
+                zip(spread(1288, 41), spread(1493, 41), strict=True),
+                [*zip(spread(1197, 40), spread(1443, 40), strict=True), (0, 0)],
+                strict=True,
+            )
+            for sizes in pair
+        ][:-1],
         link_pictures,
     ),
 }

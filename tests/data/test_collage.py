@@ -85,6 +85,15 @@ def test_a_row_is_always_the_same_picture_and_a_drawing_depends_on_its_generator
     assert (one != other).any() and (emoji(seed=1).test.images[5] != images[5]).any()
 
 
+def test_targets_can_lie_at_one_place_always() -> None:
+    images = collages(target_place=2)
+    for row in range(6):
+        drawn = images.draw(row, numpy_generator(0, row)).reshape(2, 4, 2, 4, 3)[:, 0, :, 0, 0]
+        for seen in (images[row].reshape(2, 4, 2, 4, 3)[:, 0, :, 0, 0], drawn):
+            assert seen[1, 0] == 101 + row and (seen.flatten()[[0, 1, 3]] < 2).all()
+        assert images.target_tiles(row).flatten().tolist() == [False, False, True, False]
+
+
 def test_positions_are_drawn_evenly() -> None:
     images = emoji().test.images
     places = [int(images.target_tiles(row).argmax()) for row in range(600)]
@@ -149,6 +158,7 @@ def test_the_words_of_the_command_line_read_into_pictures_of_the_size_that_the_m
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"target_place": 4}, r"target_place=4: on a grid of 2 × 2 .* the places 0 to 3"),
         ({"base": "mnist"}, "dataset.base=mnist; accepted: emoji, cifar100"),
         ({"grid": 0}, "dataset.grid=0"),
         ({"targets_per_image": 5}, "dataset.targets_per_image=5: a grid of 2 × 2 has room for 1 to 4"),

@@ -14,6 +14,16 @@ COLLAGES = {"collage", "collage_cifar100", "distilled"}  # see test_collage.py
 PHOTOGRAPHS = [name for name in NAMES if name not in {"emoji", *COLLAGES}]
 SMALL = ["dataset.train={classes: 2, images: 5}", "dataset.test={classes: 2, images: 6}"]
 
+ROLES = {
+    "inshop": ["dataset.test.query=2", "dataset.test.gallery=4"],
+    "grocery": [
+        "dataset.train.query=2",
+        "dataset.train.gallery=3",
+        "dataset.test.query=2",
+        "dataset.test.gallery=4",
+    ],
+}
+
 
 def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) -> list[str]:
     """What reads a look-alike of a data set instead of the data set."""
@@ -21,8 +31,7 @@ def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) 
         return []
     if name not in ("folder", "table", "shards", "hub"):
         write_small(name, place)
-        roles = ["dataset.test.query=2", "dataset.test.gallery=4"] if name == "inshop" else []
-        return [f"paths.data={place}", *SMALL, *roles]
+        return [f"paths.data={place}", *SMALL, *ROLES.get(name, [])]
     folder = write_small("cub", place) / "images"
     if name == "folder":
         return [f"dataset.root={folder}", f"paths.data={place}"]
@@ -39,9 +48,19 @@ def overrides(name: str, place: Path, write_small: Callable[[str, Path], Path]) 
 
 
 def test_the_data_sets_are_found() -> None:
-    assert {"emoji", "cub", "cars", "sop", "inshop", "folder", "table", "shards", "hub", *COLLAGES} <= set(
-        NAMES
-    )
+    assert {
+        "emoji",
+        "cub",
+        "cars",
+        "sop",
+        "inshop",
+        "grocery",
+        "folder",
+        "table",
+        "shards",
+        "hub",
+        *COLLAGES,
+    } <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", ["emoji", *PHOTOGRAPHS])
@@ -55,7 +74,9 @@ def test_every_data_set_reads_into_halves_of_different_classes(
     train, test = build(cfg.dataset)
     assert len(train) and len(test) and not set(train.class_names) & set(test.class_names)
     assert train.image(0).shape[2] == 3
-    assert name == "emoji" or min(train.image(0).shape[:2]) == cfg.transform.short_side == 256
+    assert name == "emoji" or min(train.image(0).shape[:2]) == cfg.transform.short_side == (
+        160 if name == "grocery" else 256
+    )
 
 
 def test_a_data_set_of_photographs_brings_their_transform_unless_another_is_chosen(

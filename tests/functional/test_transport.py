@@ -250,6 +250,18 @@ def test_fused_pooling_passes_the_gradient_check_for_features_prototypes_and_rat
     assert torch.autograd.gradcheck(lambda f, p, r: transport_pool(f, p, ratio=r, sharpness=5.0), inputs)
 
 
+@pytest.mark.parametrize("per_image", [False, True])
+def test_a_sharpness_that_is_a_tensor_pools_as_the_number_and_has_an_exact_gradient(per_image: bool) -> None:
+    features, prototypes = normal(2, 4, 5).requires_grad_(), (normal(3, 4, seed=1) * 0.4).requires_grad_()
+    gamma = torch.tensor([3.0, 7.0] if per_image else 5.0, dtype=torch.float64, requires_grad=True)
+    actual = transport_pool(features, prototypes, ratio=0.3, sharpness=gamma)
+    for i, number in enumerate(gamma.expand(2).tolist()):
+        alone = transport_pool(features[i : i + 1], prototypes, ratio=0.3, sharpness=number)
+        torch.testing.assert_close([part[i : i + 1] for part in actual], list(alone), rtol=0, atol=1e-14)
+    inputs = (features, prototypes, gamma)
+    assert torch.autograd.gradcheck(lambda f, p, g: transport_pool(f, p, ratio=0.3, sharpness=g), inputs)
+
+
 def pooled_with_gradients(features: Tensor, prototypes: Tensor) -> list[Tensor]:
     f, p = features.detach().requires_grad_(), prototypes.detach().requires_grad_()
     outputs = transport_pool(f, p, ratio=0.3, sharpness=5.0)
@@ -357,3 +369,14 @@ def test_a_cost_that_is_not_a_floating_batch_of_matrices_is_refused(cost: Tensor
         ValueError, match=r"cost has shape .*expected floating point \(batch, locations, prototypes\)"
     ):
         partial_transport(cost, ratio=0.3, sharpness=5.0)
+
+
+def test_a_sharpness_of_a_wrong_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"sharpness has shape \(3,\) for a batch of 2"):
+        transport_pool(normal(2, 4, 5), normal(3, 4), ratio=0.3, sharpness=torch.ones(3))
+
+
+@pytest.mark.parametrize("sharpness", [0.0, -1.0, math.inf, math.nan])
+def test_a_sharpness_in_a_tensor_is_checked_too(sharpness: float) -> None:
+    with pytest.raises(ValueError, match="expected a finite number above 0"):
+        partial_transport(uniform(2, 4, 3), ratio=0.3, sharpness=torch.tensor(sharpness))

@@ -25,6 +25,7 @@ CHANNELS = 8
 SEES_NEIGHBOURS = {
     "cbam": "the spatial attention is a convolution of 7 × 7",
     "how": "local descriptors are averaged over 3 × 3 on maps, and not on tokens",
+    "tile": "it chooses locations by their place, and tokens have another one than on a map that is no square",
 }  # so that the order of locations and the shape of the map matter
 MAGNITUDES = {"zero": 0.0, "tiny": 1e-8, "huge": 1e4}
 

@@ -286,3 +286,17 @@ def test_the_plan_is_the_one_that_the_layer_pools_by(changes: dict[str, Any]) ->
     plan, pooled = layer.plan(features), layer(features)
     torch.testing.assert_close(plan.gate / (15 * 0.3), pooled.weights)
     torch.testing.assert_close(plan.plan.sum(1) / 0.3, pooled.attributes)
+
+
+def test_attributes_can_have_a_sharpness_of_their_own() -> None:
+    layer, features = make(sharpness=50.0, attribute_sharpness=2.0).double(), normal(3, 10, 6).double()
+    pooled, alone = layer(features), make(sharpness=50.0).double()(features)
+    soft = (-2 * prototype_cost(features, layer.prototypes)).softmax(2)
+    torch.testing.assert_close(pooled.attributes, torch.einsum("bn,bnm->bm", pooled.weights, soft))
+    torch.testing.assert_close(pooled.vectors, alone.vectors, rtol=0, atol=0)
+    assert torch.autograd.gradcheck(lambda x: layer(x).attributes, features.requires_grad_())
+
+
+def test_a_sharpness_of_attributes_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"attribute_sharpness=0\.0: give a finite number above 0"):
+        make(attribute_sharpness=0.0)

@@ -38,6 +38,21 @@ def test_a_run_that_followed_the_test_classes_is_read_under_that_name_too(
     }
 
 
+def test_validation_classes_are_read_only_where_they_are_asked_for(
+    tmp_path: Path, compose_smoke: Callable[..., TrainConfig]
+) -> None:
+    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(compose_smoke())), tmp_path / "config.yaml")
+    (tmp_path / "metrics.json").write_text('{"val": {"map@r": 0.4}, "test": {"map@r": 0.2}}')
+    settings = group_by_setting(find_runs(str(tmp_path))[0])
+    readings = [compare(settings, ["map@r"], reading=reading) for reading in (None, "val")]
+    assert [[(t.reading, t.rows[0].figures["map@r"].ours.mean) for t in tables] for tables in readings] == [
+        [("test", 0.2)],
+        [("val", 0.4)],
+    ]
+    with pytest.raises(ValueError, match=r"reading=train, which the runs do not have; accepted: test, val"):
+        compare(settings, ["map@r"], reading="train")
+
+
 def test_a_single_baseline_is_for_all_others(runs: Path) -> None:
     settings = group_by_setting(find_runs(f"{runs}/**")[0])
     assert single_baseline(settings, "Average") == single_baseline(settings, GAP) == {GSP: GAP}

@@ -24,7 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ("arguments", "message"),
     [
         ([], "error: dataset= is required; accepted keys: dataset=, archive=, data="),
-        (["dataset=cup"], "error: dataset=cup has no archives; accepted: cub, cars, sop, inshop"),
+        (["dataset=cup"], "error: dataset=cup has no archives; accepted: cub, cars, sop, inshop, grocery"),
         (["dataset=cub", "archiv=x"], "accepted keys: dataset=, archive=, data="),
         (["dataset=cub", "archive=missing.tgz"], "error: archive=missing.tgz is no file"),
         (["dataset=sop"], "dataset=sop finds no Ebay_train.txt at"),

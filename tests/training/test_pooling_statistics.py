@@ -35,8 +35,10 @@ def test_statistics_are_those_of_the_definitions(
     rows = weights.tolist()
     spread = statistics.fmean(statistics.pstdev(row) / statistics.fmean(row) for row in rows)
     locations = statistics.fmean(1 / sum(w * w for w in row) / places for row in rows)
+    entropies = [-math.fsum(w * math.log(w) for w in row if w > 0) for row in rows]
+    alike = statistics.fmean(math.exp(entropy) / places for entropy in entropies)
     use = [statistics.fmean(column) for column in zip(*attributes.tolist(), strict=True)]
-    expected = [spread, locations, max(use), 1 / sum(share * share for share in use)]
+    expected = [spread, locations, alike, max(use), 1 / sum(share * share for share in use)]
     assert [value.item() for value in found.values()] == pytest.approx(expected, abs=1e-12)
     assert prototype_use(attributes).tolist() == pytest.approx(use)
 
@@ -44,8 +46,8 @@ def test_statistics_are_those_of_the_definitions(
 def test_statistics_know_the_extremes() -> None:
     uniform = pooling_statistics(Pooled(VECTORS, torch.full((2, 4), 0.25), torch.full((2, 49), 1 / 49)))
     single = pooling_statistics(Pooled(VECTORS, torch.eye(4)[[1, 1]], torch.eye(8)[:2]))
-    assert [value.item() for value in uniform.values()] == pytest.approx([0, 1, 1 / 4, 4], abs=1e-6)
-    assert [value.item() for value in single.values()] == pytest.approx([math.sqrt(7), 1 / 8, 1, 1])
+    assert [value.item() for value in uniform.values()] == pytest.approx([0, 1, 1, 1 / 4, 4], abs=1e-6)
+    assert [value.item() for value in single.values()] == pytest.approx([math.sqrt(7), 1 / 8, 1 / 8, 1, 1])
     assert pooling_statistics(Pooled(VECTORS)) == {}
 
 
