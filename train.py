@@ -18,6 +18,7 @@ from dml.assembly import (
 )
 from dml.config import TrainConfig, register_schema, settle
 from dml.distributed import process_group
+from dml.overrides import as_typed
 from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
 from dml.runs import finish_run, open_run, start_run, trained_model
 
@@ -61,6 +62,7 @@ def main(cfg: TrainConfig) -> None:
 register_schema()
 
 if __name__ == "__main__":
+    sys.argv[1:] = readable_errors(as_typed)(sys.argv[1:])
     readable_errors(refuse_former_names)(sys.argv[1:])
     with process_group():
         main()

@@ -6,10 +6,16 @@
 In a defaults list, where names are chosen before there are values, the choice comes first:
 
     - override /sampler: '${by_kind:${loss},{pairs: 8x4, proxies: 32x1}}'
+
+And the name of a folder, which no text can be as it is:
+
+    subdir: ${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 import hydra
@@ -20,15 +26,20 @@ from dml.errors import InputError
 
 __all__ = ["register_lookups"]
 
+LONGEST = 200  # bytes of a name; file systems take 255, and something comes before it
+NO_NAME = re.compile(r"[/\\\x00-\x1f]")  # what parts folders, and what cannot be seen
+
 
 def register_lookups() -> None:
-    """Make ``by_dataset`` and ``by_kind`` known to OmegaConf.
+    """Make ``by_dataset``, ``by_kind`` and ``folder_name`` known to OmegaConf.
 
     ``by_dataset`` takes the value under the name of the data set, or else under ``other``. ``by_kind`` takes that under
     ``proxies`` for a loss that learns something for each class, and else that under ``pairs``.
+    ``folder_name`` gives a text without slashes, and of a long one its beginning and a hash of all.
     """
     OmegaConf.register_new_resolver("by_dataset", _by_dataset, replace=True)
     OmegaConf.register_new_resolver("by_kind", _by_kind, replace=True)
+    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
 def _by_dataset(*arguments: Any, _root_: DictConfig) -> Any:
@@ -63,3 +74,11 @@ def _chosen_loss(name: str) -> DictConfig:
         return OmegaConf.create()
     loss: DictConfig = composed.loss if "loss" in composed else composed
     return loss
+
+
+def _folder_name(text: str) -> str:
+    name = NO_NAME.sub("-", text)
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{name.encode()[: LONGEST - 11].decode(errors='ignore')}_{digest}"

@@ -17,6 +17,7 @@ from dml.config import TrainConfig, check_config, config_differences, read_confi
 from dml.distributed import broadcast, is_main
 from dml.errors import ConfigError, OccupiedError, UserError
 from dml.locks import lock_folder
+from dml.overrides import resume_command
 from dml.run_folder import RunFolder
 from dml.training import load_checkpoint
 from dml.trust import refuse_interpolations, refuse_untrusted
@@ -119,7 +120,7 @@ def _advice(folder: RunFolder, before: dict[str, Any], choice: str, *, recorded:
     if config_differences(before, to_plain(read_config(folder.config))):
         lines.append(f"{folder.config} was edited since; to go on as it was, undo that")
     else:
-        lines.append(f"to go on as it was, type no more than: python train.py resume={folder}")
+        lines.append(f"to go on as it was, type no more than: {resume_command(folder)}")
     if recorded:
         lines.append("to go on with the new values, add: accept_changes=true")
     else:
@@ -208,7 +209,7 @@ def refuse_used(folder: RunFolder) -> None:
     if any(path.exists() for path in (folder.config, folder.checkpoints, folder.metrics)):
         raise OccupiedError(
             f"{folder} holds a run already, and no run overwrites another: choose another hydra.run.dir, "
-            f"or go on with that run by resume={folder}"
+            f"or go on with that run by: {resume_command(folder)}"
         )
 
 

@@ -24,6 +24,7 @@ from dml.distributed import is_main
 from dml.errors import MissingFileError, OccupiedError, user_files
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
+from dml.overrides import resume_command
 from dml.resuming import OpenedRun, move_data, open_run, refuse_used
 from dml.retrieval import Embeddings
 from dml.run_folder import RunFolder
@@ -208,7 +209,7 @@ def load_metrics(folder: Folder) -> dict[str, dict[str, float]]:
     path = RunFolder(Path(folder)).metrics
     if not path.is_file():
         raise MissingFileError(
-            f"no metrics at {path}: the run is not finished; go on with it by resume={folder}"
+            f"no metrics at {path}: the run is not finished; go on with it by: {resume_command(folder)}"
         )
     metrics: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
     return metrics

@@ -17,6 +17,7 @@ from omegaconf import MISSING, OmegaConf
 
 from dml.config import ConfigError, parse_arguments
 from dml.data.preparation import SOURCES, prepare
+from dml.overrides import argument, train_command
 from dml.reporting import readable_errors
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dataset"
@@ -48,7 +49,8 @@ def main() -> None:
         archive=Path(arguments.archive) if arguments.archive else None,
         report=lambda sentence: print(sentence, flush=True),
     )
-    print(f"{index} written: python train.py dataset={arguments.dataset} paths.data={arguments.data}")
+    command = train_command(f"dataset={arguments.dataset}", argument("paths.data", arguments.data))
+    print(f"{index} written: {command}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from omegaconf import MISSING
 from rich.console import Console
 
 from dml.config import ConfigError, TrainConfig, parse_arguments, register_schema
+from dml.overrides import as_typed, train_command
 from dml.reporting import readable_errors, sweep_table
 from dml.sweep import read_space, run_sweep
 
@@ -34,9 +35,9 @@ class Arguments:
 def compose(overrides: Sequence[str]) -> TrainConfig:
     try:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return hydra.compose("train", list(overrides))
+            return hydra.compose("train", as_typed(overrides))
     except HydraException as error:
-        raise ConfigError(f"python train.py {' '.join(overrides)} does not compose: {error}") from error
+        raise ConfigError(f"{train_command(*overrides)} does not compose: {error}") from error
 
 
 @readable_errors

@@ -15,9 +15,11 @@ BY_DATASET = "${by_dataset:{cub: 1, cars: 2, other: 3}}"
 BY_KIND = "${by_kind:{pairs: few, proxies: many}}"
 
 
-def look_up(text: str, **parts: str) -> object:
+def look_up(found: str, *, text: str = "", **parts: str) -> object:
     register_schema()
-    cfg = OmegaConf.create({name: {"_target_": target} for name, target in parts.items()} | {"found": text})
+    cfg = OmegaConf.create(
+        {name: {"_target_": target} for name, target in parts.items()} | {"found": found, "text": text}
+    )
     return cfg.found
 
 
@@ -51,6 +53,18 @@ def test_the_kind_of_a_loss_is_the_same_by_its_values_and_by_its_name() -> None:
         kinds["contrastive"] == kinds["smooth_ap"] == "few"
         and kinds["arcface"] == kinds["soft_triple"] == "many"
     )
+
+
+@pytest.mark.parametrize(("text", "name"), [("seed=1_a=b", "seed=1_a=b"), ("root=/a/b\\c\n", "root=-a-b-c-")])
+def test_the_name_of_a_folder_parts_no_folders(text: str, name: str) -> None:
+    assert look_up("${folder_name:${text}}", text=text) == name
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "日", "/"])
+def test_a_long_name_of_a_folder_is_cut_and_still_its_own(letter: str) -> None:
+    names = {str(look_up("${folder_name:${text}}", text=letter * 300 + end)) for end in ("", "a", "b")}
+    assert len(names) == 3 and all(len(f"99999_{name}".encode()) < 255 and "/" not in name for name in names)
+    assert all(name.startswith((letter * 60).replace("/", "-")) for name in names)
 
 
 @pytest.mark.parametrize("packaged", [False, True])

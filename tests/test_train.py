@@ -89,10 +89,14 @@ def test_ctrl_c_in_the_final_evaluation_leaves_it_to_the_resumed_run(
 
 def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
     command = [sys.executable, "train.py", "-m", "debug=smoke", "trainer.max_steps=0"]
-    sweep = [f"hydra.sweep.dir={tmp_path}", "pooling.num_prototypes=4,0,8"]
+    folder = tmp_path / "photos #2, (2024)"
+    places = [f"dataset.root={ROOT / 'data' / 'emoji'}", f"paths.runs={'x' * 250}"]
+    sweep = [f"hydra.sweep.dir={folder}", "pooling.num_prototypes=4,0,8", *places]
     result = subprocess.run([*command, *sweep], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0 and "error: num_prototypes is 0" in result.stderr
-    assert len(list(tmp_path.rglob("metrics.json"))) == 2
+    assert (
+        len(list(folder.glob("*/metrics.json"))) == 2
+    )  # whatever stands in the overrides that name the folders
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +75,7 @@ def read_emoji(root: str | Path) -> EmojiImages:
         if not (root / name).is_file():
             raise MissingFileError(
                 f"{root / name} is missing: it is part of the repository (`git checkout data/emoji`); "
-                f"`python scripts/build_emoji.py output={root}` builds it anew"
+                f"it is built anew by: {shlex.join(['python', 'scripts/build_emoji.py', f'output={root}'])}"
             )
     rows = _read_table(root / TABLE)
     class_names = tuple(sorted({row["class"] for row in rows}))

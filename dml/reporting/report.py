@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dml.errors import InputError
+from dml.overrides import resume_command
 from dml.reporting.comparison import Comparison, compare, single_baseline
 from dml.reporting.results import find_runs, group_by_setting, missing_folds
 from dml.reporting.tables import FORMATS, terminal_tables
@@ -25,7 +26,7 @@ def report_runs(
             nothing is complete.
     """
     finished, unfinished = find_runs(pattern)
-    notes = [f"unfinished, left out: {folder}; go on with resume={folder}" for folder in unfinished]
+    notes = [f"unfinished, left out: {folder}; go on by: {resume_command(folder)}" for folder in unfinished]
     notes += missing_folds(finished)
     settings = group_by_setting(finished)
     if not settings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dml.config import ConfigError, TrainConfig, read_config, register_schema
 from dml.devices import JOB, JOBS
 from dml.errors import InputError
+from dml.overrides import argument, as_typed, train_command
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
 from dml.reporting.table_files import Table, TableRow
@@ -63,12 +63,12 @@ class Job:
     def arguments(self) -> tuple[str, ...]:
         """What follows ``python train.py``."""
         if self.state == "unfinished":
-            return (f"resume={self.folder}",)
-        return (*self.overrides, f"hydra.run.dir={self.folder}")
+            return (argument("resume", self.folder),)
+        return (*self.overrides, argument("hydra.run.dir", self.folder))
 
     @property
     def command(self) -> str:
-        return shlex.join(["python", "train.py", *self.arguments])
+        return train_command(*self.arguments)
 
 
 def table_folders(
@@ -218,9 +218,9 @@ def _compose(overrides: Sequence[str]) -> TrainConfig:
     register_schema()
     try:
         with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return cast(TrainConfig, hydra.compose("train", list(overrides)))
+            return cast(TrainConfig, hydra.compose("train", as_typed(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"python train.py {shlex.join(overrides)} does not compose: {error}") from error
+        raise ConfigError(f"{train_command(*overrides)} does not compose: {error}") from error
 
 
 def _run(job: Job, threads: int, places: SimpleQueue[int], processes: int) -> str:

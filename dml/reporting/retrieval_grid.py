@@ -19,6 +19,7 @@ from dml.config import TrainConfig, build
 from dml.data import Records, Splits
 from dml.devices import choose_device
 from dml.errors import InputError, MissingFileError
+from dml.overrides import resume_command
 from dml.randomness import numpy_generator
 from dml.reporting.embeddings import read_embeddings
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
@@ -142,8 +143,8 @@ def _stored(folder: Path, test: Records) -> Tensor:
     path = folder / "test_embeddings.npz"
     if not path.is_file():
         raise MissingFileError(
-            f"{path} is missing, the run is not finished: go on with it by resume={folder}, or take checkpoint=last, "
-            "which embeds the test images now"
+            f"{path} is missing, the run is not finished: take checkpoint=last, which embeds the test images now, "
+            f"or go on with it by: {resume_command(folder)}"
         )
     stored = read_embeddings(path)
     same = tuple(stored["files"]) == test.files and np.array_equal(stored["labels"], test.labels)

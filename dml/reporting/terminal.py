@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
+from dml.overrides import resume_command
 from dml.reporting.surroundings import accept_any_text
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
@@ -169,11 +171,12 @@ def _way_on() -> str:
     if not HydraConfig.initialized():
         return ""
     hydra = HydraConfig.get()
-    named = [typed.partition("=")[2] for typed in hydra.overrides.task if typed.startswith("resume=")]
-    folder = named[0] if named and named[0] != "auto" else hydra.runtime.output_dir
+    typed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    named = [str(override.value()) for override in typed if override.key_or_group == "resume"]
+    folder = named[-1] if named and named[-1] != "auto" else hydra.runtime.output_dir
     if not RunFolder(Path(folder)).last.exists():
         return ""
-    return f"; the run goes on from its last checkpoint by: python train.py resume={folder}"
+    return f"; the run goes on from its last checkpoint by: {resume_command(folder)}"
 
 
 def _in_sweep() -> bool:

@@ -16,6 +16,7 @@ from dml.config import TrainerOptions
 from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
+from dml.overrides import resume_command
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
 from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
@@ -157,7 +158,7 @@ class Trainer:
         saved = "saved" if self._save_last(loggers) else "not saved"
         raise Interrupted(
             f"stopped after step {self.step} of {self.options.max_steps} and {saved}; "
-            f"go on with: python train.py resume={self.run}",
+            f"go on with: {resume_command(self.run)}",
             number=number,
         )
 
