@@ -20,12 +20,13 @@ from dml.config import TrainConfig, register_schema, settle
 from dml.distributed import process_group
 from dml.overrides import as_typed
 from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
-from dml.runs import finish_run, open_run, start_run, trained_model
+from dml.runs import check_data, finish_run, open_run, start_run, trained_model
 
 
 def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None:
     run = open_run(cfg, folder, overrides=overrides)
     data = build_data(run.cfg)
+    run = check_data(run, data)
     cfg = settle(run.cfg, num_classes=data.train.num_classes)  # from here on nothing changes it
 
     model = build_model(cfg, pretrained=run.step is None)  # a checkpoint has all weights
@@ -34,7 +35,7 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
     trainer = build_trainer(cfg, model, objective, data, evaluator, run.folder)
 
     if run.resumed:
-        trainer.resume()
+        trainer.resume(run.classes)
     start_run(replace(run, cfg=cfg))
     with open_loggers(cfg, run.folder, start=trainer.step, watched=data.val) as loggers:
         trainer.fit(loggers)

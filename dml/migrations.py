@@ -168,7 +168,9 @@ def _checkpoint_0(state: Plain) -> None:
 
 
 def _checkpoint_1(state: Plain) -> None:
-    """No key has changed but those of the configuration in it."""
+    """Before the record said what the data set consisted of."""
+    if "record" in state:
+        state["record"] = {"data": None, **state["record"]}
 
 
 CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0, 1: _config_1}

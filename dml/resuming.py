@@ -10,19 +10,25 @@ from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config import TrainConfig, check_config, config_differences, read_config, to_plain
+from dml.data import Contents
 from dml.distributed import broadcast, is_main
 from dml.errors import ConfigError, OccupiedError, UserError
 from dml.locks import lock_folder
+from dml.moved_data import move_data
 from dml.overrides import resume_command
 from dml.run_folder import RunFolder
-from dml.training import load_checkpoint
+from dml.training import ClassMapping, load_checkpoint
 from dml.trust import refuse_interpolations, refuse_untrusted
 
-__all__ = ["OpenedRun", "move_data", "open_run", "refuse_used"]
+__all__ = ["OpenedRun", "open_run", "refuse_used"]
+
+
+IMAGES = ("dataset.name", "dataset.path", "dataset.root")
+"""Where images lie: a checkpoint that says what they were is held against the images, see `dml.data_changes`."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,10 @@ class OpenedRun:
     resumed: whether the folder holds a run that has begun.
     step:    that of its last checkpoint, from which it goes on; None if there is none.
     before:  the configuration that it had up to there, if another one was accepted; else None.
+    accept:  whether changes are accepted.
+    data:    what its data set consisted of, if the checkpoint says so; else None.
+    classes: which classes are which, if other classes or images than it had were accepted; else None.
+    new_test: whether the test images are among those.
     """
 
     cfg: TrainConfig
@@ -39,6 +49,10 @@ class OpenedRun:
     resumed: bool = False
     step: int | None = None
     before: dict[str, Any] | None = None
+    accept: bool = False
+    data: Contents | None = None
+    classes: ClassMapping | None = None
+    new_test: bool = False
 
 
 def open_run(cfg: TrainConfig, folder: Path, *, overrides: Sequence[str] = ()) -> OpenedRun:
@@ -92,22 +106,27 @@ def _resumed(folder: RunFolder, cfg: TrainConfig, choice: str, *, accept: bool) 
     cfg.resume, cfg.accept_changes, cfg.trust = None, False, []
     if not lock_folder(folder.path):
         raise OccupiedError(f"{folder} is under way in another process: wait for it, or stop it first")
-    before, step, recorded = to_plain(read_config(folder.config)), None, True
+    before, step, recorded, data = to_plain(read_config(folder.config)), None, True, None
     if folder.last.exists():
         state = load_checkpoint(folder.last)
         step, recorded = state["step"], "config" in state["record"]
+        data = state["record"].get("data")
         if recorded:
             refuse_interpolations(state["record"]["config"], str(folder.last))
             saved = cast(TrainConfig, OmegaConf.create(state["record"]["config"]))
             before = to_plain(check_config(saved, str(folder.last)))
-    differences = config_differences(before, to_plain(cfg))
+    differences = [
+        line
+        for line in config_differences(before, to_plain(cfg))
+        if data is None or line.partition(":")[0] not in IMAGES
+    ]
     if differences and not (accept and recorded):
         raise ConfigError(
             f"{folder} was trained up to step {step or 0} with another configuration:\n  "
             + "\n  ".join(differences)
             + _advice(folder, before, choice, recorded=recorded)
         )
-    return OpenedRun(cfg, folder, True, step, before if differences else None)
+    return OpenedRun(cfg, folder, True, step, before if differences else None, accept, data)
 
 
 def _advice(folder: RunFolder, before: dict[str, Any], choice: str, *, recorded: bool) -> str:
@@ -211,21 +230,3 @@ def refuse_used(folder: RunFolder) -> None:
             f"{folder} holds a run already, and no run overwrites another: choose another hydra.run.dir, "
             f"or go on with that run by: {resume_command(folder)}"
         )
-
-
-def move_data(cfg: TrainConfig, data: str) -> None:
-    """Point ``paths.data``, and all paths below it, which were resolved when the run was saved, to another place."""
-    _move(cast(DictConfig, cfg), cfg.paths.data.rstrip("/"), data.rstrip("/"))
-    cfg.paths.data = data
-
-
-def _move(node: DictConfig | ListConfig, old: str, new: str) -> None:
-    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
-    for key in keys:
-        value = None if OmegaConf.is_missing(node, key) else node[key]
-        if isinstance(value, (DictConfig, ListConfig)):
-            _move(value, old, new)
-        elif isinstance(value, str) and value.rstrip("/") == old:
-            node[key] = new
-        elif isinstance(value, str) and value.startswith(f"{old}/"):
-            node[key] = f"{new}/{value[len(old) :].lstrip('/')}"

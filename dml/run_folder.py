@@ -77,6 +77,10 @@ class RunFolder:
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
+    def earlier_best_on_test(self, step: int) -> Path:
+        """Where the best test metrics up to a step stay, after other test images were accepted."""
+        return self.path / f"best_on_test.until_step_{step}.json"
+
     def earlier_config(self, step: int) -> Path:
         """Where the configuration stays that held up to a step, after another one was accepted."""
         return self.path / f"config.until_step_{step}.yaml"

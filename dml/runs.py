@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,19 +20,22 @@ from omegaconf import DictConfig, OmegaConf
 from dml.assembly import build_data, build_evaluator, build_model, environment_of
 from dml.config import TrainConfig, load_config, to_plain
 from dml.data import Records
+from dml.data_changes import check_data, data_differences
 from dml.devices import choose_device
 from dml.distributed import is_main
 from dml.errors import MissingFileError, OccupiedError, user_files
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
+from dml.moved_data import move_data
 from dml.overrides import resume_command
-from dml.resuming import OpenedRun, move_data, open_run, refuse_used
+from dml.resuming import OpenedRun, open_run, refuse_used
 from dml.retrieval import Embeddings
 from dml.run_folder import RunFolder
 from dml.training import load_best_on_test, load_checkpoint, load_part
 
 __all__ = [
     "OpenedRun",
+    "check_data",
     "evaluate_run",
     "finish_run",
     "load_metrics",
@@ -60,6 +64,8 @@ def start_run(run: OpenedRun) -> None:
             _write_json(folder.environment, environment_of(cfg))
         if run.before is not None:
             _write_config(folder.earlier_config(run.step or 0), run.before)
+        if run.new_test and folder.best_on_test.exists():
+            folder.best_on_test.replace(folder.earlier_best_on_test(run.step or 0))
         _write_config(folder.config, to_plain(cfg))
 
 
@@ -162,15 +168,22 @@ def evaluate_run(
     Args:
         folder: a run folder.
         checkpoint: ``best`` or ``last``.
-        data: where the data sets lie now; None where they lay in training.
+        data: where the data sets lie now, or the images themselves, see `move_data`; None where they lay in training.
         device: None takes that of the run's configuration.
         trust: as in load_model.
 
     Raises:
         MissingFileError: the run, its checkpoint or its data set is not there.
+        InputError: data would move nothing.
+
+    Warns where the images are not those that the run was measured on.
     """
     cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
+    if others := data_differences(RunFolder(Path(folder)), splits, splits.val_name, "test"):
+        warnings.warn(
+            f"these are not the images that {folder} was measured on: {'; '.join(others)}", stacklevel=2
+        )
     evaluator = build_evaluator(cfg, splits)
     model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
     return {

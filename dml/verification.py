@@ -18,9 +18,10 @@ from dml.assembly import (
     environment_of,
 )
 from dml.config import TrainConfig, load_config
+from dml.data_changes import data_differences
 from dml.errors import InputError, MissingFileError, user_files
 from dml.model import EmbeddingModel
-from dml.resuming import move_data
+from dml.moved_data import move_data
 from dml.run_folder import RunFolder
 from dml.training import StepLogger, read_steps
 
@@ -53,7 +54,8 @@ def repeat_steps(
 
     Raises:
         MissingFileError: the run, its data set or its weights are not there, or it has recorded no step.
-        InputError: fewer than one step asked for, or weights for a backbone that reads none from a file.
+        InputError: fewer than one step asked for, weights for a backbone that reads none from a file, data that would
+            move nothing, or a data set that has changed since.
     """
     if steps < 1:
         raise InputError(f"steps={steps}: give at least 1")
@@ -71,6 +73,11 @@ def repeat_steps(
     with TemporaryDirectory() as name:
         scratch = RunFolder(Path(name))
         splits = build_data(cfg)
+        if others := data_differences(run, splits, "train"):
+            raise InputError(
+                f"{run} was trained on other images than its data set has now: {'; '.join(others)}. Undo that, or say "
+                "by data=DIR where those images lie"
+            )
         model, objective = _starting_model(cfg), build_objective(cfg, splits.train)
         evaluator = build_evaluator(cfg, splits)
         trainer = build_trainer(cfg, model, objective, splits, evaluator, scratch)

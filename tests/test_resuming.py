@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from dml import resuming
 from dml.config import ConfigError, TrainConfig, load_config, settle, to_plain
 from dml.errors import OccupiedError
-from dml.resuming import OpenedRun, move_data, open_run
+from dml.resuming import OpenedRun, open_run
 from dml.runs import start_run
 from dml.training import Logger, Trainer
 from tests.photographs import write_photographs
@@ -236,23 +236,6 @@ def test_a_finished_run_is_not_resumed(begun: Path, compose_smoke: Compose) -> N
     (begun / "metrics.json").write_text("{}")
     with pytest.raises(OccupiedError, match="nothing to resume"):
         resume(compose_smoke, begun)
-
-
-def test_everything_below_the_data_folder_moves_with_it_and_nothing_else_does(
-    compose_config: Compose,
-) -> None:
-    cfg = compose_config("paths.data=.", "backbone=bn_inception", "dataset=cub", "+loss.codes=./a/b")
-    resnet = compose_config("paths.data=.", "backbone=resnet50")
-    for moved in (cfg, resnet):
-        OmegaConf.resolve(moved)
-        move_data(moved, "/disk/")
-    assert (
-        cfg.backbone.weights == "/disk/weights/bn_inception-52deb4733.pth" and cfg.loss.codes == "/disk/a/b"
-    )
-    assert cfg.dataset.root == "/disk" and cfg.dataset.cache_folder == "/disk/cache"
-    assert (
-        resnet.backbone.weights == "IMAGENET1K_V1" and resnet.dataset["_target_"] == "dml.data.emoji_dataset"
-    )
 
 
 def test_a_resumed_run_needs_no_weights_and_ends_bit_identical(

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from dml.assembly.parts import build_sampler
 from dml.config import ConfigError, TrainConfig, build, checked, to_plain
-from dml.data import Records, Sampler, Splits, training_batches
+from dml.data import Records, Sampler, Splits, contents, training_batches
 from dml.devices import choose_device, choose_workers, prepare_device
 from dml.distributed import world_size
 from dml.environment import describe_environment
@@ -70,7 +70,7 @@ def build_trainer(
         run=run,
         seed=cfg.seed,
         device=device,
-        record={"config": to_plain(cfg), "environment": environment_of(cfg)},
+        record={"config": to_plain(cfg), "environment": environment_of(cfg), "data": contents(data)},
         val_chooses=data.val_chooses,
     )
     _learn_draws(cfg, trainer)

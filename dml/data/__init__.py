@@ -2,6 +2,7 @@
 
 from dml.data.cars import cars
 from dml.data.collage import collage_dataset
+from dml.data.contents import Contents, PartContents, contents, contents_differences
 from dml.data.cub import cub
 from dml.data.decoding import decode
 from dml.data.discovery import find_images
@@ -21,8 +22,10 @@ from dml.data.transforms import EvaluationTransform, TrainingTransform
 
 __all__ = [
     "ClassBalancedSampler",
+    "Contents",
     "EvaluationTransform",
     "ImageStore",
+    "PartContents",
     "Records",
     "Sampler",
     "Splits",
@@ -31,6 +34,8 @@ __all__ = [
     "UniformSampler",
     "cars",
     "collage_dataset",
+    "contents",
+    "contents_differences",
     "conventional",
     "cub",
     "decode",

@@ -63,6 +63,20 @@ class CrossBatchMemory(nn.Module):
         self.pointer = (self.pointer + len(labels)) % capacity
         self.fill = min(self.fill + len(labels), capacity)
 
+    @torch.no_grad()
+    def relabel(self, labels: Tensor) -> None:
+        """Give what is remembered of each class its new label, (classes,) int64; what has none, -1, is forgotten."""
+        found = labels.to(self.labels.device)[self.labels]
+        full = self.fill == len(cast(Tensor, self.ring_labels))
+        if bool((found >= 0).all()):
+            cast(Tensor, self.ring_labels)[: self.fill] = found
+            return
+        oldest_first = torch.arange(self.fill, device=found.device).roll(-self.pointer if full else 0)
+        kept = oldest_first[found[oldest_first] >= 0]
+        self.fill = self.pointer = len(kept)  # below the capacity: something was forgotten
+        cast(Tensor, self.ring_vectors)[: self.fill] = cast(Tensor, self.ring_vectors)[kept]
+        cast(Tensor, self.ring_labels)[: self.fill] = found[kept]
+
     def get_extra_state(self) -> dict[str, int]:
         return {"pointer": self.pointer, "fill": self.fill, "step": self.step}
 

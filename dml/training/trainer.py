@@ -20,6 +20,7 @@ from dml.overrides import resume_command
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
 from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
+from dml.training.class_mapping import ClassMapping
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import Interrupted, StopRequest
 from dml.training.loggers import Logger, tell
@@ -35,15 +36,7 @@ from dml.types import Batch, Pooled
 __all__ = ["Trainer", "Validation"]
 
 REHEARSAL = 100  # steps in which nothing could be learned anyway, so that nobody need be warned
-LAST = (
-    "step",
-    "objective",
-    "optimizer",
-    "scheduler",
-    "scaler",
-    "best",
-    "record",
-)  # in last.pt beside the model
+LAST = ("step", "objective", "optimizer", "scheduler", "scaler", "best", "record")  # beside the model
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
 
@@ -273,10 +266,13 @@ class Trainer:
         parts = [self.model, self.objective, *([] if self.average is None else [self.average])]
         return [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
 
-    def resume(self) -> None:
+    def resume(self, classes: ClassMapping | None = None) -> None:
         """Go back to where ``last.pt`` was written; to the start, if the run ended before that.
 
         Values of the optimizer and of the schedule that the configuration changed since then hold from here on.
+
+        Args:
+            classes: which classes are which, if the data set has other classes or images than it had; else None.
 
         Raises:
             CheckpointError: the checkpoint is damaged, does not fit the parts, or its schedule has another length.
@@ -286,6 +282,10 @@ class Trainer:
         if not path.exists():
             return
         state = load_checkpoint(path, *LAST)
+        if classes is not None:
+            state = classes.carry_over(state, self.objective, self.optimizer)
+            if classes.new_figure:
+                state["best"] = {**self.best, "step": state["step"]}
         for part in ("model", "objective"):
             load_part(getattr(self, part), state, part, path)
         restore_optimization(self.optimizer, self.scheduler, state, path, now=self.record["config"])
