@@ -7,7 +7,6 @@ values of those keys are quoted before Hydra sees them.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import shlex
@@ -27,7 +26,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from dml.config import TrainConfig
+from dml.config import TrainConfig, alternatives, argument_types
 from dml.errors import ConfigError
 
 __all__ = ["argument", "as_typed", "resume_command", "train_command"]
@@ -143,17 +142,12 @@ def _parse(typed: str) -> Override | None:
 
 def _text_key(key: str) -> _Text | None:
     """What a key takes that takes texts and no numbers or truths; None for any other key."""
-    alternatives = set().union(*map(_alternatives, _hints(key)))
-    lists = {hint for hint in alternatives if typing.get_args(hint) == (str,)}
-    texts = alternatives & {str, Path} | lists
-    if not texts or alternatives - texts - {types.NoneType}:
+    kinds = set().union(*map(alternatives, _hints(key)))
+    lists = {hint for hint in kinds if typing.get_args(hint) == (str,)}
+    texts = kinds & {str, Path} | lists
+    if not texts or kinds - texts - {types.NoneType}:
         return None
-    return _Text(types.NoneType in alternatives, bool(lists))
-
-
-def _alternatives(hint: Any) -> set[Any]:
-    is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-    return set(typing.get_args(hint)) if is_union else {hint}
+    return _Text(types.NoneType in kinds, bool(lists))
 
 
 def _hints(key: str) -> Iterator[Any]:
@@ -169,19 +163,9 @@ def _hints(key: str) -> Iterator[Any]:
         return
     group, _, argument = key.partition(".")
     for target in _components(group) if argument.isidentifier() else ():
-        hints = _argument_types(target)
+        hints = argument_types(target)
         if argument in hints:
             yield hints[argument]
-
-
-def _argument_types(target: Any) -> dict[str, Any]:
-    if isinstance(target, type):
-        function = vars(target).get("__init__")
-    else:
-        function = target if inspect.isroutine(target) else type(target).__call__
-    with suppress(NameError, TypeError):  # of a library; its keys stay Hydra's
-        return typing.get_type_hints(function)
-    return {}
 
 
 @cache

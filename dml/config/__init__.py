@@ -2,7 +2,7 @@
 
 from dml.config.arguments import parse_arguments
 from dml.config.comparison import config_differences, settings, to_plain
-from dml.config.components import build
+from dml.config.components import alternatives, argument_types, build
 from dml.config.files import check_config, load_config, read_config, settle
 from dml.config.options import (
     PRECISIONS,
@@ -24,6 +24,8 @@ __all__ = [
     "TrainConfig",
     "TrainerOptions",
     "ZeroShotOptions",
+    "alternatives",
+    "argument_types",
     "build",
     "check_config",
     "checked",

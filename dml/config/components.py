@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from dml.errors import ConfigError, UserError
 
-__all__ = ["build"]
+__all__ = ["alternatives", "argument_types", "build"]
 
 
 def build(node: DictConfig, **late: Any) -> Any:
@@ -58,7 +58,7 @@ def _locate(name: str, path: str) -> Any:
 
 def _check_arguments(name: str, node: DictConfig, target: Any) -> None:
     accepted = _parameters(target)
-    hints = _type_hints(target)
+    hints = argument_types(target)
     for key in map(str, node):
         if key.startswith("_"):
             continue
@@ -98,7 +98,8 @@ def _parameters(target: Any) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _type_hints(target: Any) -> dict[str, Any]:
+def argument_types(target: Any) -> dict[str, Any]:
+    """The annotations of the arguments of a component; without those that cannot be resolved."""
     found: dict[str, Any] = {}
     for function in _constructors(target):
         annotated = function if inspect.isroutine(function) else type(function).__call__
@@ -111,9 +112,9 @@ def _check_type(key: str, value: Any, hint: Any, default: Any) -> None:
     """Refuse a value of the wrong type; the annotation decides, else the type of the default."""
     if hint is None and isinstance(default, (bool, int, float, str)):
         hint = float if type(default) is int else type(default)
-    alternatives = typing.get_args(hint) if _is_union(hint) else (hint,)
-    accepted = {part for part in alternatives if part in (bool, int, float, str, types.NoneType)}
-    sequence = any(typing.get_origin(part) in (tuple, list, Sequence) for part in alternatives)
+    kinds = alternatives(hint)
+    accepted = {part for part in kinds if part in (bool, int, float, str, types.NoneType)}
+    sequence = any(typing.get_origin(part) in (tuple, list, Sequence) for part in kinds)
     if OmegaConf.is_config(value) or not (accepted or sequence):
         return
     if isinstance(value, float) and not math.isfinite(value):
@@ -126,5 +127,7 @@ def _check_type(key: str, value: Any, hint: Any, default: Any) -> None:
         )
 
 
-def _is_union(hint: Any) -> bool:
-    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type that another annotation is."""
+    is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return typing.get_args(hint) if is_union else (hint,)

@@ -28,7 +28,7 @@ LABELS_NOW = torch.tensor([3, 2, -1, 0])
 def fill(cfg: TrainConfig) -> None:
     """What four classes and eight dimensions leave open no more."""
     for key, value in {"num_classes": 4, "embedding_size": 8}.items():
-        if key in cfg.loss:
+        if OmegaConf.is_missing(cfg.loss, key):
             cfg.loss[key] = value
 
 
