@@ -20,13 +20,15 @@ from dml.training import Trainer, parameter_groups
 from dml.training.gradients import BatchGradient
 from dml.types import Batch
 from tests.losses import test_pair_losses, test_proxy_losses, test_ranking_losses
-from tests.losses.cases import CONFIGS, configured, names, unit
-from tests.losses.test_capabilities import BATCH_ALONE, NO_PAIRS_TO_CHOOSE, TAKE_REFERENCES
+from tests.losses.cases import CONFIGS, configured, names, takes, unit
 from tests.noise import noise_splits
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
 LOSSES = names("loss")
+TAKE_REFERENCES, TAKE_TUPLES = (
+    {name for name in LOSSES if what in takes(name)} for what in ("references", "tuples")
+)
 WRITTEN_HERE = {"c1", "histogram", "recall_at_k", "smooth_ap"}  # each has a file of its own
 
 
@@ -50,7 +52,7 @@ def test_the_docs_say_which_losses_a_memory_and_a_miner_fit() -> None:
     said = {name: (memory, miner) for (cell, _, memory, miner, _) in rows for name in [cell.strip("|` ")]}
     assert {name for name, (memory, _) in said.items() if memory != "no"} == TAKE_REFERENCES
     takes_miner = {name for name, (_, miner) in said.items() if miner != "no"}
-    assert takes_miner == TAKE_REFERENCES - NO_PAIRS_TO_CHOOSE | BATCH_ALONE
+    assert takes_miner == TAKE_TUPLES
 
 
 BATCHES = {
@@ -88,8 +90,7 @@ def test_an_image_that_is_met_again_in_a_memory_makes_it_not_nan(name: str) -> N
 def options(name: str) -> list[tuple[bool, bool, bool]]:
     """With the zero-shot loss or without, with a memory or without, with a miner or without: what the loss takes."""
     memory = (False, True) if name in TAKE_REFERENCES else (False,)
-    mined = TAKE_REFERENCES - NO_PAIRS_TO_CHOOSE | BATCH_ALONE
-    return list(itertools.product((False, True), memory, (False, True) if name in mined else (False,)))
+    return list(itertools.product((False, True), memory, (False, True) if name in TAKE_TUPLES else (False,)))
 
 
 class Parts(NamedTuple):
