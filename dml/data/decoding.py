@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -19,24 +19,43 @@ from dml.data.metadata import ORIENTATION, jpeg_orientation, noted_orientation, 
 from dml.errors import FileError, InputError, UserError
 
 __all__ = [
+    "LONGEST",
+    "Decoded",
     "check_short_side",
     "decode",
     "decode_bytes",
+    "decode_file",
     "is_drawn_out",
     "largest_picture",
-    "read_picture",
     "resample",
     "resize_named",
     "resize_short_side",
+    "resized_size",
 ]
 
 JPEG = b"\xff\xd8"
 TURNED_BY_PILLOW = ("TIFF",)  # when it loads them
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 RUN_BY_OTHERS = ("EPS", "WMF")  # formats that Pillow hands to another program
+PNG_DEPTH, TIFF_DEPTH = 24, 258  # a place in the file, and a tag
 VARIABLE = "DML_MAX_PIXELS"
 MOST_PIXELS = 2**28 // 3  # what Pillow warns of: 256 MiB of RGB
 LONGEST = 100  # times its short side
+
+
+class Decoded(NamedTuple):
+    """A picture, and how it was written.
+
+    pixels:      (H, W, 3) uint8, RGB, upright.
+    mode:        what Pillow calls its colours.
+    orientation: as EXIF numbers it; 1 is upright.
+    is_deep:     it had 16 bits.
+    """
+
+    pixels: NDArray[np.uint8]
+    mode: str = "RGB"
+    orientation: int = 1
+    is_deep: bool = False
 
 
 def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
@@ -49,10 +68,10 @@ def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
         FileError: a file that is missing, cut off, too large or no picture; the message names it.
         InputError: more pixels than `largest_picture`, or values that have no place in 0..255.
     """
-    return _convert_in_memory(picture) if isinstance(picture, Image.Image) else read_picture(picture)
+    return _convert_in_memory(picture) if isinstance(picture, Image.Image) else decode_file(picture).pixels
 
 
-def read_picture(path: str | Path) -> NDArray[np.uint8]:
+def decode_file(path: str | Path) -> Decoded:
     """The picture in a file; see decode."""
     try:
         content = Path(path).read_bytes()
@@ -61,7 +80,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     return decode_bytes(content, str(path))
 
 
-def decode_bytes(content: bytes, name: str) -> NDArray[np.uint8]:
+def decode_bytes(content: bytes, name: str) -> Decoded:
     """The picture in the content of a file, wherever it lies; see decode. The name is for the message."""
     try:
         return _decode(content)
@@ -79,11 +98,12 @@ def _why_not(error: Exception) -> str:
     return f"cannot be read as a picture: {error}; replace or remove it"
 
 
-def _decode(content: bytes) -> NDArray[np.uint8]:
+def _decode(content: bytes) -> Decoded:
     orientation = jpeg_orientation(content) if content.startswith(JPEG) else None
-    pixels = _decode_plain_jpeg(content)  # the common case, in less time; the bits are those of the other way
-    if pixels is not None:
-        return upright(pixels, orientation or 1)
+    plain = _decode_plain_jpeg(content)  # the common case, in less time; the bits are those of the other way
+    if plain is not None:
+        pixels, mode = plain
+        return Decoded(upright(pixels, orientation or 1), mode, orientation or 1)
     try:
         return _decode_by_pillow(content, orientation)
     except (MemoryError, UserError, *BOMBS):
@@ -94,12 +114,21 @@ def _decode(content: bytes) -> NDArray[np.uint8]:
         raise
 
 
-def _decode_by_pillow(content: bytes, orientation: int | None) -> NDArray[np.uint8]:
+def _decode_by_pillow(content: bytes, orientation: int | None) -> Decoded:
     with Image.open(io.BytesIO(content), formats=_formats()) as opened:
+        is_deep, mode = _is_deep(opened, content), opened.mode
         pixels = _convert(opened)
         if orientation is None:
             orientation = 1 if opened.format in TURNED_BY_PILLOW else noted_orientation(opened.info)
-    return upright(pixels, orientation)
+    return Decoded(upright(pixels, orientation), mode, orientation, is_deep)
+
+
+def _is_deep(opened: Image.Image, content: bytes) -> bool:
+    """Whether it has 16 bits; of colours Pillow keeps the upper eight and says nothing."""
+    if opened.format == "PNG":
+        return content[PNG_DEPTH] == 16
+    tags = getattr(opened, "tag_v2", {})
+    return opened.mode.startswith("I") or 16 in tags.get(TIFF_DEPTH, ())
 
 
 def _convert_in_memory(image: Image.Image) -> NDArray[np.uint8]:
@@ -174,29 +203,40 @@ def resize_short_side(image: NDArray[np.uint8], short_side: int | None) -> NDArr
     LONGEST times as long as wide the middle is taken, which is where both transforms look: a line of a few thousand
     pixels would otherwise become gigabytes.
     """
-    if short_side is None:
-        return image
-    image = _middle(image)
     height, width = image.shape[:2]
-    short = min(height, width)
-    if short == short_side:
+    if short_side is None or (height, width) == (size := resized_size(height, width, short_side)):
         return image
-    size = (short_side * height // short, short_side * width // short)
-    _check_size(
-        *size, f"with its short side at {short_side} pixels, an image of {width:,} × {height:,} would have"
+    return resample(_middle(image), size).permute(1, 2, 0).contiguous().numpy()
+
+
+def resized_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """The height and width that resize_short_side gives an image of these.
+
+    Raises:
+        InputError: they have more pixels than `largest_picture`.
+    """
+    if short_side is None:
+        return height, width
+    short = min(height, width)
+    scaled_height, scaled_width = (
+        short_side * min(length, LONGEST * short) // short for length in (height, width)
     )
-    return resample(image, size).permute(1, 2, 0).contiguous().numpy()
+    size = scaled_height, scaled_width
+    if size != (height, width):
+        what = f"with its short side at {short_side} pixels, an image of {width:,} × {height:,} would have"
+        _check_size(*size, what)
+    return size
 
 
-def is_drawn_out(image: NDArray[np.uint8]) -> bool:
-    """Whether an image (H, W, 3) is more than LONGEST times as long as wide."""
-    return max(image.shape[:2]) > LONGEST * min(image.shape[:2])
+def is_drawn_out(height: int, width: int) -> bool:
+    """Whether an image is more than LONGEST times as long as wide."""
+    return max(height, width) > LONGEST * min(height, width)
 
 
 def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if not is_drawn_out(image):
-        return image
     height, width = image.shape[:2]
+    if not is_drawn_out(height, width):
+        return image
     longest = LONGEST * min(height, width)
     top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
     return np.ascontiguousarray(image[top : top + longest, left : left + longest])
@@ -211,8 +251,8 @@ def resample(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)[0]
 
 
-def _decode_plain_jpeg(content: bytes) -> NDArray[np.uint8] | None:
-    """A sound JPEG as it lies; None for any other file, which includes the broken ones."""
+def _decode_plain_jpeg(content: bytes) -> tuple[NDArray[np.uint8], str] | None:
+    """A sound JPEG as it lies, and its mode; None for any other file, which includes the broken ones."""
     if not content.startswith(JPEG):
         return None
     try:
@@ -226,7 +266,7 @@ def _decode_plain_jpeg(content: bytes) -> NDArray[np.uint8] | None:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
     except ValueError:
         return None
-    return pixels
+    return pixels, "L" if colours == "Gray" else "RGB"
 
 
 def _convert(image: Image.Image) -> NDArray[np.uint8]:

@@ -182,12 +182,12 @@ def test_a_picture_in_memory_is_held_to_the_limit_too(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("height", "width"), [(8_000, 1), (1, 100_000), (90_000, 256)])
 def test_of_a_drawn_out_picture_the_middle_is_resized(height: int, width: int, tmp_path: Path) -> None:
     pixels = np.zeros((height, width, 3), np.uint8)
-    middle = slice(height // 2 - 1, height // 2 + 1), slice(max(0, width // 2 - 1), width // 2 + 1)
-    pixels[middle] = 255
+    rows, columns = (slice(max(0, length // 2 - 1), length // 2 + 1) for length in (height, width))
+    pixels[rows, columns] = 255
     Image.fromarray(pixels).save(tmp_path / "thin.png")
     image = ImageFiles(tmp_path, ("thin.png",), 256)[0]
     assert sorted(image.shape) == [3, 256, 25_600]
-    assert image.reshape(-1, 3)[len(image.reshape(-1, 3)) // 2].min() == 255
+    assert image[image.shape[0] // 2, image.shape[1] // 2].min() > 200
     square = PhotographEvaluationTransform(size=224, resize=256)(image)
     assert square.float().mean() > 0 and square.equal(square.flip(1)) and square.equal(square.flip(2))
     assert decode(tmp_path / "thin.png").shape == (height, width, 3)
