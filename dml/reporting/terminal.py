@@ -20,6 +20,7 @@ from rich.table import Table
 
 from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
+from dml.reporting.lost_output import is_output_lost
 from dml.reporting.surroundings import accept_any_text
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
@@ -125,7 +126,12 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         accept_any_text()
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            if (
+                is_output_lost() and not HydraConfig.initialized()
+            ):  # a run has its folder, others have what they print
+                sys.exit(1)
+            return result
         except Interrupted as request:
             if is_main():
                 sys.stderr.write(f"{request}\n")
