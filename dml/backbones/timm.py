@@ -33,8 +33,8 @@ class Timm(nn.Module):
                 Vision transformers that can resize their position embeddings take any size either way.
     checkpoint: file of weights under timm's names, with or without classifier; None for no file.
     forward:    (B, 3, H, W), normalised -> (B, C, H', W') or (B, N, C) with C = out_channels.
-    Raises InputError for a name, an option, a file or a size of images that does not fit, MissingFileError if the file is
-    not there, UnavailableError if weights cannot be had.
+    Raises InputError for a name, an option, a file or a size of images that does not fit, MissingFileError
+    if the file is not there, UnavailableError if weights cannot be had.
     Source: Wightman, "PyTorch Image Models", 2019.
     """
 
@@ -71,11 +71,12 @@ class Timm(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError) as error:
-            (height, width), (built_height, built_width) = size, self._size
+            (height, width), (built, built_width) = size, self._size
+            reason = str(error).rstrip(".")
             raise InputError(
-                f"{self._model} was built for images of {built_height} × {built_width} pixels and does not take "
-                f"{height} × {width} ({str(error).rstrip('.')}): give transform.size={built_height}, or, if it can be built for another "
-                f"size, backbone.img_size={height} beside backbone.model={self._model}"
+                f"{self._model} was built for images of {built} × {built_width} pixels and does not take "
+                f"{height} × {width} ({reason}): give transform.size={built}, or, if it can be built for another size, "
+                f"backbone.img_size={height} beside backbone.model={self._model}"
             ) from error
 
 
