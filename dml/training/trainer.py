@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dml.config import TrainerOptions
 from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
+from dml.errors import FileError
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.retrieval import metric
@@ -103,7 +104,8 @@ class Trainer:
         self.unvalidated: dict[str, float] | None = {}  # scalars of the step, while its validation is due
         self.learning_backbone = [p for p in model.backbone.parameters() if p.requires_grad]
         self.warned_of: set[str] = set()
-        self.best: dict[str, float] = {"step": -1, "value": metric(options.select_by).score(-math.inf)}
+        self.best = self._none_yet()
+        self.unsaved: OSError | None = None  # why the last best.pt was not written
 
     def fit(self, loggers: Sequence[Logger], *, until: int | None = None) -> None:
         """Train from the current step to the last, or until patience ends.
@@ -115,10 +117,12 @@ class Trainer:
             NonFiniteLossError: a term of the loss is NaN or infinite; the last checkpoints stay as they are.
             ReplicaError: the processes hold different weights; the last checkpoints stay as they are.
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
+            FileError: the disk took no ``best.pt``.
         """
         last = self.options.max_steps
         with StopRequest() as stop:
             self._fit(loggers, stop, last if until is None else min(until, last))
+        self._check_best()
         barrier()  # the checkpoints are there for every process
 
     def _fit(self, loggers: Sequence[Logger], stop: StopRequest, until: int) -> None:
@@ -154,7 +158,7 @@ class Trainer:
             self._interrupt(loggers, number)
 
     def _interrupt(self, loggers: Sequence[Logger], number: int) -> NoReturn:
-        saved = "saved" if self._save_last(loggers) else "not saved"
+        saved = "saved" if self._save_last(loggers) is None else "not saved"
         raise Interrupted(
             f"stopped after step {self.step} of {self.options.max_steps} and {saved}; "
             f"go on with: python train.py resume={self.run}",
@@ -191,14 +195,14 @@ class Trainer:
         """One update; returns what the step had to say."""
         self.optimizer.zero_grad(set_to_none=True)
         self._let_backbone_rest(self.step < self.options.frozen_backbone_steps)
-        losses, pooled, labels = self.gradient(batch, self.step, sizes)
+        losses, pooled, labels, images = self.gradient(batch, self.step, sizes)
         self.gradient.scaler.unscale_(self.optimizer)
         gradient_norm = clip_gradient(self.optimizer, self.options.gradient_clip)
         rates = {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         if self.gradient.step(self.optimizer):
             if not isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step()
-            self.objective.remember(pooled, labels)
+            self.objective.remember(pooled, labels, images)
             if self.average is not None:
                 self.average.update_parameters(self.model)
         return losses, pooled, gradient_norm, rates
@@ -229,16 +233,31 @@ class Trainer:
             self._interrupt(loggers, request.number)
         value, score = metrics[self.options.select_by], metric(self.options.select_by).score
         better = score(value) > score(self.best["value"])
-        if better:
+        if (better or not self.val_chooses) and self._save_best(model) and better:
             self.best = {"step": self.step, "value": value}
-        if better or not self.val_chooses:
-            save_unless_full(self.run.best, self._weights(model))
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(score(value))
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
         tell(loggers, "validation", self.step, metrics, model)
         self.unvalidated = None
         self._save_last(loggers)
+
+    def _save_best(self, model: EmbeddingModel) -> bool:
+        """Write ``best.pt``; False if it could not be: then the next that is better than what is there will be."""
+        self.unsaved = save_unless_full(self.run.best, self._weights(model))
+        return not gather_numbers(self.unsaved is not None).any()
+
+    def _check_best(self) -> None:
+        """Raise FileError if there is no ``best.pt`` to evaluate, or, where the newest is reported, an older one."""
+        if self.unsaved is None:
+            return
+        if not self.val_chooses:
+            self.unsaved = save_unless_full(self.run.best, self._weights(self._kept_model()))
+        if self.unsaved is not None and (not self.val_chooses or not self.run.best.exists()):
+            raise FileError(
+                f"{self.run.best} could not be saved ({self.unsaved}), so there is no model to evaluate: make room on "
+                f"that disk and go on with: python train.py resume={self.run}"
+            ) from self.unsaved
 
     def _kept_model(self) -> EmbeddingModel:
         """What is validated and kept: the running mean of the weights, once there is one."""
@@ -250,8 +269,11 @@ class Trainer:
         waited, patience = self.step - self.best["step"], self.options.patience
         return patience is not None and waited >= patience * self.options.eval_every
 
-    def _save_last(self, loggers: Sequence[Logger]) -> bool:
-        """Write everything that is needed to go on from the current step, with nothing in it that is not finite."""
+    def _save_last(self, loggers: Sequence[Logger]) -> OSError | None:
+        """Write everything that is needed to go on from the current step, with nothing in it that is not finite.
+
+        Returns why it could not be written; None if it was.
+        """
         self._read(loggers, {})
         check_weights(self.step, (*self.model.parameters(), *self.objective.parameters()))
         self._check_replicas()
@@ -294,6 +316,12 @@ class Trainer:
             load_part(self.average, state, "average", path)
         self.step, self.best, self.resumed = state["step"], state["best"], True
         self.unvalidated = state.get("unvalidated")
+        if not self.run.best.exists():  # no disk took it: what is validated next is the best so far
+            self.best = self._none_yet()
+            self.unvalidated = self.unvalidated or {}
+
+    def _none_yet(self) -> dict[str, float]:
+        return {"step": -1, "value": metric(self.options.select_by).score(-math.inf)}
 
     def _weights(self, model: EmbeddingModel) -> dict[str, Any]:
         return {"step": self.step, "model": model.state_dict(), "objective": self.objective.state_dict()}

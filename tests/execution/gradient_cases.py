@@ -45,10 +45,10 @@ def gradients(*overrides: str) -> dict[str, Tensor]:
         trainer._train_mode()
         for step, batch in enumerate(trainer.batches(0, STEPS)):
             trainer.optimizer.zero_grad()
-            _, pooled, labels = trainer.gradient(
+            _, pooled, labels, images = trainer.gradient(
                 batch, step, gather_numbers(len(batch.labels))[:, 0].tolist()
             )
-            trainer.objective.remember(pooled, labels)
+            trainer.objective.remember(pooled, labels, images)
     return by_role(trainer)
 
 

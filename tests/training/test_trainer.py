@@ -1,7 +1,8 @@
 import copy
+import errno
 import resource
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,15 @@ import pytest
 import torch
 
 from dml.config import TrainConfig
-from dml.training import Logger, NonFiniteLossError, StepLogger, Trainer, batchnorm_layers, read_steps
+from dml.training import (
+    Logger,
+    NonFiniteLossError,
+    StepLogger,
+    Trainer,
+    batchnorm_layers,
+    checkpoint,
+    read_steps,
+)
 from tests.execution.test_kills import assert_equal
 
 Compose = Callable[..., TrainConfig]
@@ -300,6 +309,74 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
 
 
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of checkpoints that a disk does not take."""
+    refused: set[str] = set()
+    save = checkpoint.save_checkpoint
+
+    def save_what_fits(path: Path, state: Mapping[str, object]) -> None:
+        if path.name in refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save_what_fits)
+    return refused
+
+
+@pytest.mark.filterwarnings("ignore:(best|last).pt of step:UserWarning")
+def test_a_disk_that_takes_no_checkpoint_ends_the_run_with_the_cause_and_the_way_on(
+    full_disk: set[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    full_disk.add("best.pt")
+    cfg = compose_smoke("trainer.eval_every=1", "trainer.max_steps=2")
+    trainer = assemble(cfg, tmp_path)
+    said = r"best\.pt could not be saved \(.*No space left on device.*make room.*resume="
+    with pytest.raises(OSError, match=said):
+        trainer.fit([])
+    full_disk.clear()
+    again = assemble(cfg, tmp_path)
+    again.resume()
+    again.fit([])  # has nothing left to do but to validate and save
+    assert (
+        torch.load(tmp_path / "best.pt", weights_only=True)["step"] == again.step == again.best["step"] == 2
+    )
+
+
+@pytest.mark.filterwarnings("ignore:best.pt of step:UserWarning")
+def test_best_is_what_is_on_the_disk(
+    full_disk: set[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.eval_every=1", "trainer.max_steps=3"), tmp_path)
+    figures = {0: 0.1, 1: 0.9, 2: 0.5, 3: 0.4}  # at step 1 the disk is full
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        full_disk.clear() if trainer.step != 1 else full_disk.add("best.pt")
+        return {"map@r": figures[trainer.step]}
+
+    trainer.validate = validate
+    trainer.fit([])
+    assert trainer.best == {"step": 2, "value": 0.5}
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["step"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:best.pt of step:UserWarning")
+def test_where_the_newest_is_reported_an_older_one_is_not(
+    full_disk: set[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.eval_every=1", "trainer.max_steps=2"), tmp_path)
+    trainer.val_chooses = False
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        if trainer.step:
+            full_disk.add("best.pt")
+        return {"map@r": 0.5}
+
+    trainer.validate = validate
+    with pytest.raises(OSError, match=r"best\.pt could not be saved"):
+        trainer.fit([])
+
+
 class Watcher(Logger):
     """A logger that looks at the start of each step."""
 
@@ -317,8 +394,19 @@ def test_a_log_that_cannot_be_written_is_named_and_the_run_goes_on(
         raise OSError("no space left on device")
 
     trainer = assemble(compose_smoke("trainer.max_steps=2"), tmp_path)
-    with pytest.warns(UserWarning, match=r"the log of step \d could not be written \(no space left"):
+    with pytest.warns(UserWarning, match=r"the log of step \d could not be written \(no space left") as said:
         trainer.fit([Watcher(full)])
+    assert trainer.step == 2 and len(said) == 1
+
+
+def test_a_logger_with_a_defect_is_named_and_the_run_goes_on(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.max_steps=2"), tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"Watcher failed \(ZeroDivisionError.*goes on without the log of step"
+    ):
+        trainer.fit([Watcher(lambda: 1 / 0)])
     assert trainer.step == 2
 
 
