@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dml.backbones.weights import load_exactly
 from dml.errors import InputError, MissingFileError, UnavailableError
+from dml.modes import evaluation_mode
 from dml.types import Normalisation
 
 __all__ = ["Timm"]
@@ -61,6 +62,12 @@ class Timm(nn.Module):
         if self._layout == "BNC":
             return features[:, self._prefix_tokens :]
         return features.permute(0, 3, 1, 2) if self._layout == "BHWC" else features
+
+    def check_size(self, size: int) -> None:
+        """Raise InputError if it does not take images of size × size, which is found out by trying."""
+        if (size, size) != self._size and not any(parameter.is_meta for parameter in self.parameters()):
+            with torch.no_grad(), evaluation_mode(self):
+                self(torch.zeros(1, 3, size, size))
 
     def _features(self, images: Tensor) -> Tensor:
         size = tuple(images.shape[2:])
