@@ -118,7 +118,7 @@ def _look(images: Images, row: int) -> _Look:
     except OSError as error:
         return _Look(name, broken=str(error))
     span = (int(pixels.min()), int(pixels.max())) if is_deep else None
-    return _Look(name, "", is_drawn_out(height, width), span)
+    return _Look(name, "", images.short_side is not None and is_drawn_out(height, width), span)
 
 
 def _sentences(looks: Sequence[_Look]) -> list[str]:

@@ -127,9 +127,8 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         accept_any_text()
         try:
             result = command(*args, **kwargs)
-            if (
-                is_output_lost() and not HydraConfig.initialized()
-            ):  # a run has its folder, others have what they print
+            # a run has its folder, other commands have what they print
+            if is_output_lost() and not HydraConfig.initialized():
                 sys.exit(1)
             return result
         except Interrupted as request:

@@ -434,7 +434,7 @@ def test_a_gradient_that_overflows_in_half_precision_skips_the_step_without_a_tr
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
     options = ("trainer.precision=fp16", "trainer.ema=0.5", "trainer.frozen_batchnorm=false")
-    memory = ("memory.batches=2", "memory.start_step=0")
+    memory = ("memory.batches=2", "memory.start_step=0", "memory.own_images=false")
     trainer = assemble(compose_smoke(*options, *memory), tmp_path)
     trainer.gradient.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     trainer._initialise_prototypes = lambda: None
