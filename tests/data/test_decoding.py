@@ -17,7 +17,7 @@ from torchvision.transforms import functional as F
 from dml.data import decode, decoding
 from dml.data.decoding import largest_picture, resample, resize_short_side
 from dml.data.image_files import ImageFiles
-from dml.data.photographs import PhotographEvaluationTransform
+from dml.data.transforms import EvaluationTransform
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -188,7 +188,7 @@ def test_of_a_drawn_out_picture_the_middle_is_resized(height: int, width: int, t
     image = ImageFiles(tmp_path, ("thin.png",), 256)[0]
     assert sorted(image.shape) == [3, 256, 25_600]
     assert image[image.shape[0] // 2, image.shape[1] // 2].min() > 200
-    square = PhotographEvaluationTransform(size=224, resize=256)(image)
+    square = EvaluationTransform(size=224, resize=256, whole_pixels=True)(image)
     assert square.float().mean() > 0 and square.equal(square.flip(1)) and square.equal(square.flip(2))
     assert decode(tmp_path / "thin.png").shape == (height, width, 3)
 
