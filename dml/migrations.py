@@ -138,6 +138,7 @@ def _config_1(config: Plain) -> None:
         section, _, name = before.partition(".")
         if name in (node := _node(config, section)):
             node[now.partition(".")[2]] = node.pop(name)
+    _add(config, "memory.own_images", True)
     used = ["tuples"] * bool(_node(config, "miner").get("_target_"))
     used += ["references"] * bool(_node(config, "memory").get("batches"))
     if used:  # for the rest nothing is known

@@ -207,7 +207,7 @@ def _best_figure(cfg: TrainConfig, run: RunFolder, watcher: _Pruner) -> float:
     trainer = build_trainer(cfg, model, objective, data, build_evaluator(cfg, data), run)
     try:
         trainer.fit([watcher])
-        return trainer.best["value"]
+        return trainer.kept.figure["value"]
     finally:
         for path in run.checkpoints.glob("*"):
             path.unlink()

@@ -206,7 +206,7 @@ def test_the_best_figure_of_other_validation_classes_is_not_compared(
     run, seen = stopped("proxies", tmp_path), []
     run.rename("ash", "zelkova")  # the train classes validate under this protocol
     monkeypatch.setattr(
-        Trainer, "fit", lambda trainer, loggers: seen.append(trainer.best) or until_step_3(trainer, [])
+        Trainer, "fit", lambda trainer, loggers: seen.append(trainer.kept.figure) or until_step_3(trainer, [])
     )
     with pytest.raises(KeyboardInterrupt):
         run.go_on("accept_changes=true")

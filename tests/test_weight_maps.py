@@ -169,7 +169,7 @@ def test_a_run_has_the_same_numbers_with_and_without_pictures(
         events = TensorBoardLogger(tmp_path / f"{name}_events", start=0, images=images)
         with closing(StepLogger(tmp_path / f"{name}.csv", start=0)) as steps, closing(events):
             trainer.fit([steps, events])
-        numbers[name] = (read_steps(tmp_path / f"{name}.csv"), torch.rand(1), trainer.best)
+        numbers[name] = (read_steps(tmp_path / f"{name}.csv"), torch.rand(1), trainer.kept.figure)
     assert len(pictures(tmp_path / "with_events")) == 3 and not pictures(tmp_path / "without_events")
     assert numbers["with"] == numbers["without"] and len(numbers["with"][0]) == 6
 

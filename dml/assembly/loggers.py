@@ -14,6 +14,7 @@ from dml.data import Records
 from dml.distributed import is_main
 from dml.run_folder import RunFolder
 from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, TensorBoardLogger
+from dml.training.loggers import close_or_warn, open_or_warn
 
 __all__ = ["open_loggers"]
 
@@ -26,24 +27,29 @@ def open_loggers(
 ) -> Iterator[list[Logger]]:
     """Everything that follows the course of a run, closed at the end of the block; the main process has it.
 
+    What cannot be opened or closed, as on a full disk, is named in a warning.
+
     watched: the set of which TensorBoard shows what the pooling looks at, in a few images; None for none.
     """
     if not is_main():
         yield []
         return
-    loggers: list[Logger] = [
-        HistoryLogger(run.history, start=start),
-        StepLogger(run.steps, start=start),
-    ]
-    if cfg.logger.tensorboard:
+
+    def tensorboard() -> Logger:
         images = None if watched is None else _spread_images(cfg, watched)
-        loggers.append(TensorBoardLogger(run.tensorboard, start=start, images=images))
-    loggers.append(ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps))
+        return TensorBoardLogger(run.tensorboard, start=start, images=images)
+
+    loggers = [
+        *open_or_warn(run.history.name, lambda: HistoryLogger(run.history, start=start)),
+        *open_or_warn(run.steps.name, lambda: StepLogger(run.steps, start=start)),
+        *(open_or_warn("TensorBoard", tensorboard) if cfg.logger.tensorboard else ()),
+        *open_or_warn("the bar", lambda: ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps)),
+    ]
     try:
         yield loggers
     finally:
         for logger in loggers:
-            logger.close()
+            close_or_warn(logger)
 
 
 def _spread_images(cfg: TrainConfig, records: Records) -> Tensor:

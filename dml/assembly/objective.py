@@ -101,4 +101,9 @@ def _build_memory(cfg: TrainConfig, train: Records) -> CrossBatchMemory | None:
             f"{_if_your_own(cfg, 'references')}"
         )
     batch_size = len(build_sampler(cfg, train).batch(0))
-    return CrossBatchMemory(options.batches * batch_size, cfg.embedding_dim, start_step=options.start_step)
+    return CrossBatchMemory(
+        options.batches * batch_size,
+        cfg.embedding_dim,
+        start_step=options.start_step,
+        own_images=options.own_images,
+    )

@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dml.backbones.weights import load_exactly
 from dml.errors import InputError, MissingFileError, UnavailableError
+from dml.modes import evaluation_mode
 from dml.types import Normalisation
 
 __all__ = ["Timm"]
@@ -33,8 +34,8 @@ class Timm(nn.Module):
                 Vision transformers that can resize their position embeddings take any size either way.
     checkpoint: file of weights under timm's names, with or without classifier; None for no file.
     forward:    (B, 3, H, W), normalised -> (B, C, H', W') or (B, N, C) with C = out_channels.
-    Raises InputError for a name, an option or a file that does not fit, MissingFileError if the file is
-    not there, UnavailableError if weights cannot be had.
+    Raises InputError for a name, an option, a file or a size of images that does not fit, MissingFileError
+    if the file is not there, UnavailableError if weights cannot be had.
     Source: Wightman, "PyTorch Image Models", 2019.
     """
 
@@ -49,17 +50,41 @@ class Timm(nn.Module):
         # VOLO has a class token and does not count it.
         class_tokens = int(hasattr(self.network, "cls_token"))
         self._prefix_tokens: int = getattr(self.network, "num_prefix_tokens", class_tokens)
-        height, width = (img_size, img_size) if img_size else published["input_size"][1:]
-        features = self.network.eval().forward_features(torch.zeros(1, 3, height, width))
+        self._model = model
+        self._size: tuple[int, int] = (img_size, img_size) if img_size else tuple(published["input_size"][1:])
+        features = self.network.eval().forward_features(torch.zeros(1, 3, *self._size))
         self._layout = _layout(features, model, self.out_channels, self._prefix_tokens)
         _freeze_unused(self.network, features)
         self.network.train()
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network.forward_features(images)
+        features = self._features(images)
         if self._layout == "BNC":
             return features[:, self._prefix_tokens :]
         return features.permute(0, 3, 1, 2) if self._layout == "BHWC" else features
+
+    def check_size(self, size: int) -> None:
+        """Raise InputError if it does not take images of size × size, which is found out by trying."""
+        if (size, size) != self._size and not any(parameter.is_meta for parameter in self.parameters()):
+            with torch.no_grad(), evaluation_mode(self):
+                self(torch.zeros(1, 3, size, size))
+
+    def _features(self, images: Tensor) -> Tensor:
+        size = tuple(images.shape[2:])
+        if size == self._size or torch.compiler.is_compiling():
+            return cast(Tensor, self.network.forward_features(images))
+        try:
+            return cast(Tensor, self.network.forward_features(images))
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:
+            (height, width), (built, built_width) = size, self._size
+            reason = str(error).rstrip(".")
+            raise InputError(
+                f"{self._model} was built for images of {built} × {built_width} pixels and does not take "
+                f"{height} × {width} ({reason}): give transform.size={built}, or, if it can be built for another size, "
+                f"backbone.img_size={height} beside backbone.model={self._model}"
+            ) from error
 
 
 def _create(model: str, *, pretrained: bool, img_size: int | None) -> Any:

@@ -149,6 +149,7 @@ class MemoryOptions:
     batches: int = option(at_least(0, "; 0 switches the memory off"))  # its size
     start_step: int = option(at_least(0))  # steps before embeddings are kept and used
     weight: float = option(above_zero("memory.batches=0 switches it off"))  # beside the loss of the batch
+    own_images: bool = option()  # compare a batch with earlier embeddings of its own images too
 
     def __post_init__(self) -> None:
         check(self, type(self), "memory.")

@@ -94,7 +94,13 @@ def _execution(kind: type, prefix: str = "") -> list[str]:
 PARTS = tuple(name for name, kind in get_type_hints(TrainConfig).items() if is_dataclass(kind))
 """The parts that are typed."""
 
-EXECUTION = ("dataset.cache", "dataset.cache_folder", "loss._takes_", *_execution(TrainConfig))
+EXECUTION = (
+    "dataset.cache",
+    "dataset.cache_folder",
+    "dataset.check",
+    "loss._takes_",
+    *_execution(TrainConfig),
+)
 """How a run is executed: what changes neither its meaning nor, beyond rounding, its numbers."""
 
 

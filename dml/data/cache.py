@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from dml.data.image_files import ImageFiles
 from dml.errors import FileError
 from dml.locks import locked
 
-__all__ = ["CachedImages", "cached"]
+__all__ = ["CachedImages", "cached", "content_key"]
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def cached(images: ImageFiles | EncodedImages, folder: str | Path, name: str) ->
     """
     path = Path(folder) / name
     try:
-        key = _key(images)
+        key = content_key(images)
         path = Path(folder) / f"{name}-{key.hex()[:16]}.pixels"
         if not _is_whole(path, key):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,14 +93,17 @@ def cached(images: ImageFiles | EncodedImages, folder: str | Path, name: str) ->
     return CachedImages(path)
 
 
-def _key(images: ImageFiles | EncodedImages) -> bytes:
-    """A hash of what the pixels depend on: the files as they are now, the size, and what decodes and resizes them."""
+def content_key(images: ImageFiles | EncodedImages, rows: Sequence[int] | None = None) -> bytes:
+    """A hash of what the pixels depend on: the files as they are now, the size, and what decodes and resizes them.
+
+    rows: of files, those that count; None for all.
+    """
     versions = (torch.__version__, simplejpeg.__version__, PIL.__version__)
     how = [images.short_side, versions, torch.backends.cpu.get_cpu_capability()]
     if isinstance(images, EncodedImages):
         return hashlib.sha256(json.dumps(how).encode() + images.encoded.identity).digest()
     digest = hashlib.sha256(json.dumps([str(images.folder.resolve()), *how]).encode())
-    for file in images.files:
+    for file in images.files if rows is None else (images.files[row] for row in rows):
         digest.update(json.dumps([file, *_state(images.folder / file)]).encode())
     return digest.digest()
 
@@ -133,7 +136,7 @@ def _build(images: ImageFiles | EncodedImages, path: Path, key: bytes, suffix: s
             file.write(FOOTER.pack(MAGIC, len(table), key))
             file.flush()
             os.fsync(file.fileno())
-        if _key(images) != key:
+        if content_key(images) != key:
             raise FileError("pictures changed while they were read; start again")
         partial.replace(path)
     finally:

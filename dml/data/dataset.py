@@ -10,9 +10,11 @@ import numpy as np
 
 from dml.data.annotations import Annotations, Row, first_few
 from dml.data.cache import cached
+from dml.data.checking import check_images, check_option
 from dml.data.encoded_images import EncodedImages
 from dml.data.image_files import ImageFiles
 from dml.data.records import ImageStore, Records, TrainTest
+from dml.distributed import is_main
 from dml.errors import InputError
 
 __all__ = ["Loading", "train_test"]
@@ -25,16 +27,23 @@ class Loading:
     short_side:   pixels that the short side is resized to when a picture is read; None leaves it.
     cache:        keep the resized pictures in one file.
     cache_folder: where.
+    check:        decode every image once at the start; "auto" does not look at all of a large set. See check_images.
     open_images:  finds the files, by the folder that they are relative to, their names, and short_side.
     """
 
     short_side: int | None
     cache: bool
     cache_folder: str
+    check: bool | str = False
     open_images: Callable[[Path, tuple[str, ...], int | None], ImageFiles | EncodedImages] = ImageFiles
+
+    def __post_init__(self) -> None:
+        check_option(self.check)
 
     def store(self, name: str, folder: Path, files: Sequence[str]) -> ImageStore:
         images = self.open_images(folder, tuple(files), self.short_side)
+        if is_main():
+            check_images(images, self.cache_folder, name, check=self.check)
         return cached(images, self.cache_folder, name) if self.cache else images
 
 

@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from dml.errors import FileError, InputError
+from dml.data.metadata import ORIENTATION, jpeg_orientation, noted_orientation, upright, without_metadata
+from dml.errors import FileError, InputError, UserError
 
 __all__ = [
+    "LONGEST",
+    "Decoded",
     "check_short_side",
     "decode",
     "decode_bytes",
+    "decode_file",
+    "is_drawn_out",
     "largest_picture",
-    "read_picture",
     "resample",
     "resize_named",
     "resize_short_side",
+    "resized_size",
 ]
 
-EXIF_WITHIN = 2**17  # bytes; it stands before the picture, in a segment of at most 2^16
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+JPEG = b"\xff\xd8"
+TURNED_BY_PILLOW = ("TIFF",)  # when it loads them
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 RUN_BY_OTHERS = ("EPS", "WMF")  # formats that Pillow hands to another program
+PNG_DEPTH, TIFF_DEPTH = 24, 258  # a place in the file, and a tag
 VARIABLE = "DML_MAX_PIXELS"
 MOST_PIXELS = 2**28 // 3  # what Pillow warns of: 256 MiB of RGB
+LONGEST = 100  # times its short side
+
+
+class Decoded(NamedTuple):
+    """A picture, and how it was written.
+
+    pixels:      (H, W, 3) uint8, RGB, upright.
+    mode:        what Pillow calls its colours.
+    orientation: as EXIF numbers it; 1 is upright.
+    is_deep:     it had 16 bits.
+    """
+
+    pixels: NDArray[np.uint8]
+    mode: str = "RGB"
+    orientation: int = 1
+    is_deep: bool = False
 
 
 def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
@@ -47,10 +68,10 @@ def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
         FileError: a file that is missing, cut off, too large or no picture; the message names it.
         InputError: more pixels than `largest_picture`, or values that have no place in 0..255.
     """
-    return _convert(picture) if isinstance(picture, Image.Image) else read_picture(picture)
+    return _convert_in_memory(picture) if isinstance(picture, Image.Image) else decode_file(picture).pixels
 
 
-def read_picture(path: str | Path) -> NDArray[np.uint8]:
+def decode_file(path: str | Path) -> Decoded:
     """The picture in a file; see decode."""
     try:
         content = Path(path).read_bytes()
@@ -59,20 +80,66 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     return decode_bytes(content, str(path))
 
 
-def decode_bytes(content: bytes, name: str) -> NDArray[np.uint8]:
+def decode_bytes(content: bytes, name: str) -> Decoded:
     """The picture in the content of a file, wherever it lies; see decode. The name is for the message."""
     try:
-        pixels = _decode_plain_jpeg(
-            content
-        )  # the common case, in less time; the bits are those of the other way
-        if pixels is None:
-            with Image.open(io.BytesIO(content), formats=_formats()) as opened:
-                pixels = _convert(opened)
-    except BOMBS as error:
-        raise FileError(f"{name} is refused as a picture: {error} {_how_to_raise()}") from error
-    except UNREADABLE as error:
-        raise FileError(f"{name} cannot be read as a picture: {error}; replace or remove it") from error
-    return pixels
+        return _decode(content)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders have no errors of their own, and meet all that strangers write
+        raise FileError(f"{name} {_why_not(error)}") from error
+
+
+def _why_not(error: Exception) -> str:
+    if isinstance(error, BOMBS):
+        return f"is refused as a picture: {error} {_how_to_raise()}"
+    if isinstance(error, UserError):  # which says what to do
+        return f"cannot be read as a picture: {error}"
+    return f"cannot be read as a picture: {error}; replace or remove it"
+
+
+def _decode(content: bytes) -> Decoded:
+    orientation = jpeg_orientation(content) if content.startswith(JPEG) else None
+    plain = _decode_plain_jpeg(content)  # the common case, in less time; the bits are those of the other way
+    if plain is not None:
+        pixels, mode = plain
+        return Decoded(upright(pixels, orientation or 1), mode, orientation or 1)
+    try:
+        return _decode_by_pillow(content, orientation)
+    except (MemoryError, UserError, *BOMBS):
+        raise
+    except Exception:
+        if (bare := without_metadata(content)) != content:
+            return _decode_by_pillow(bare, orientation)
+        raise
+
+
+def _decode_by_pillow(content: bytes, orientation: int | None) -> Decoded:
+    with Image.open(io.BytesIO(content), formats=_formats()) as opened:
+        is_deep, mode = _is_deep(opened, content), opened.mode
+        pixels = _convert(opened)
+        if orientation is None:
+            orientation = 1 if opened.format in TURNED_BY_PILLOW else noted_orientation(opened.info)
+    return Decoded(upright(pixels, orientation), mode, orientation, is_deep)
+
+
+def _is_deep(opened: Image.Image, content: bytes) -> bool:
+    """Whether it has 16 bits; of colours Pillow keeps the upper eight and says nothing."""
+    if opened.format == "PNG":
+        return content[PNG_DEPTH] == 16
+    tags = getattr(opened, "tag_v2", {})
+    return opened.mode.startswith("I") or 16 in tags.get(TIFF_DEPTH, ())
+
+
+def _convert_in_memory(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = _convert(image)
+    if getattr(image, "format", None) in TURNED_BY_PILLOW:
+        return pixels
+    try:
+        orientation = image.getexif().get(ORIENTATION)  # which the caller may have set
+    except Exception:  # of a tag beside it
+        orientation = None
+    return upright(pixels, orientation or noted_orientation(image.info))
 
 
 def largest_picture() -> int:
@@ -132,17 +199,47 @@ def resize_named(image: NDArray[np.uint8], short_side: int | None, name: object)
 def resize_short_side(image: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
     """The image (H, W, 3) with its short side at ``short_side`` pixels, the long one cut to a whole number.
 
-    The image itself where it has that size already, or if ``short_side`` is None.
+    The image itself where it has that size already, or if ``short_side`` is None. Of an image that is more than
+    LONGEST times as long as wide the middle is taken, which is where both transforms look: a line of a few thousand
+    pixels would otherwise become gigabytes.
     """
     height, width = image.shape[:2]
-    short = min(height, width)
-    if short_side is None or short == short_side:
+    if short_side is None or (height, width) == (size := resized_size(height, width, short_side)):
         return image
-    size = (short_side * height // short, short_side * width // short)
-    _check_size(
-        *size, f"with its short side at {short_side} pixels, an image of {width:,} × {height:,} would have"
+    return resample(_middle(image), size).permute(1, 2, 0).contiguous().numpy()
+
+
+def resized_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """The height and width that resize_short_side gives an image of these.
+
+    Raises:
+        InputError: they have more pixels than `largest_picture`.
+    """
+    if short_side is None:
+        return height, width
+    short = min(height, width)
+    scaled_height, scaled_width = (
+        short_side * min(length, LONGEST * short) // short for length in (height, width)
     )
-    return resample(image, size).permute(1, 2, 0).contiguous().numpy()
+    size = scaled_height, scaled_width
+    if size != (height, width):
+        what = f"with its short side at {short_side} pixels, an image of {width:,} × {height:,} would have"
+        _check_size(*size, what)
+    return size
+
+
+def is_drawn_out(height: int, width: int) -> bool:
+    """Whether an image is more than LONGEST times as long as wide."""
+    return max(height, width) > LONGEST * min(height, width)
+
+
+def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    if not is_drawn_out(height, width):
+        return image
+    longest = LONGEST * min(height, width)
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return np.ascontiguousarray(image[top : top + longest, left : left + longest])
 
 
 def resample(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
@@ -154,9 +251,9 @@ def resample(image: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)[0]
 
 
-def _decode_plain_jpeg(content: bytes) -> NDArray[np.uint8] | None:
-    """A sound JPEG that lies as it should be seen; None for any other file, which includes the broken ones."""
-    if not content.startswith(b"\xff\xd8") or b"Exif\0\0" in content[:EXIF_WITHIN]:
+def _decode_plain_jpeg(content: bytes) -> tuple[NDArray[np.uint8], str] | None:
+    """A sound JPEG as it lies, and its mode; None for any other file, which includes the broken ones."""
+    if not content.startswith(JPEG):
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
@@ -169,18 +266,19 @@ def _decode_plain_jpeg(content: bytes) -> NDArray[np.uint8] | None:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
     except ValueError:
         return None
-    return pixels
+    return pixels, "L" if colours == "Gray" else "RGB"
 
 
 def _convert(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels as they lie."""
     _check_size(image.height, image.width, "it has")
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):
-        upright = Image.fromarray(_eight_bits(np.asarray(upright)))
-    if upright.has_transparency_data:
-        pixels = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
-    return np.asarray(upright.convert("RGB"))
+    image.load()
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    if image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+    return np.asarray(image.convert("RGB"))
 
 
 def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

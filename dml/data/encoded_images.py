@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.data.decoding import check_short_side, decode_bytes, resize_named
+from dml.data.decoding import Decoded, check_short_side, decode_bytes, resize_named
 
 __all__ = ["Encoded", "EncodedImages"]
 
@@ -48,8 +48,15 @@ class EncodedImages:
         check_short_side(self.short_side)
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
-        name = self.encoded.name(row)
-        return resize_named(decode_bytes(self.encoded.read(row), name), self.short_side, name)
+        return resize_named(self.decoded(row).pixels, self.short_side, self.name(row))
+
+    def decoded(self, row: int) -> Decoded:
+        """The picture before it is resized."""
+        return decode_bytes(self.encoded.read(row), self.name(row))
+
+    def name(self, row: int) -> str:
+        """What a message calls the picture."""
+        return self.encoded.name(row)
 
     def __len__(self) -> int:
         return len(self.encoded)

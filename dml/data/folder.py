@@ -31,7 +31,9 @@ OTHER_PARTS = {"val", "valid", "validation", "dev", "query", "gallery", "probe"}
 AGAIN = "other names of images"
 
 
-def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str) -> TrainTest:
+def folder(
+    root: str, *, short_side: int | None, cache: bool, cache_folder: str, check: bool | str = False
+) -> TrainTest:
     """Every folder of root is a class, with all pictures in it at any depth.
 
     Without folders train and test the hash of its name puts a class into one of the halves. An image counts once,
@@ -43,7 +45,7 @@ def folder(root: str, *, short_side: int | None, cache: bool, cache_folder: str)
         InputError: there are no pictures, some lie outside of every class or in two, a class is in both halves, or
             the layout is another one.
     """
-    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
+    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder, check=check)
     if not Path(root).is_dir():
         raise MissingFileError(f"dataset.root={root} is no folder: give one that holds a folder per class")
     found = find_images(root)

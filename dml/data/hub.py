@@ -35,6 +35,7 @@ def hub(
     short_side: int | None,
     cache: bool,
     cache_folder: str,
+    check: bool | str = False,
 ) -> TrainTest:
     """All rows of a set as images, in its order.
 
@@ -45,7 +46,7 @@ def hub(
         image, label: the columns, where there is a choice.
         split: "given" takes splits or a column split of train and test, else the hash of the name of the class; "hash"
             takes the hash whatever there is; anything else is the column that says train or test.
-        short_side, cache, cache_folder: see Loading.
+        short_side, cache, cache_folder, check: see Loading.
 
     Raises:
         MissingFileError: there is no such set.
@@ -78,6 +79,7 @@ def hub(
         short_side=short_side,
         cache=cache,
         cache_folder=cache_folder,
+        check=check,
         open_images=lambda folder, files, short_side: EncodedImages(images, short_side),
     )
     return train_test("hub", Annotations(folder, rows, ()), loading)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dml.data.decoding import check_short_side, read_picture, resize_named
+from dml.data.decoding import Decoded, check_short_side, decode_file, resize_named
 from dml.data.sharing import pack_names, unpack_names
 
 __all__ = ["ImageFiles"]
@@ -34,8 +34,15 @@ class ImageFiles:
         check_short_side(self.short_side)
 
     def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
-        path = self.folder / self.files[row]
-        return resize_named(read_picture(path), self.short_side, path)
+        return resize_named(self.decoded(row).pixels, self.short_side, self.name(row))
+
+    def decoded(self, row: int) -> Decoded:
+        """The image before it is resized."""
+        return decode_file(self.folder / self.files[row])
+
+    def name(self, row: int) -> str:
+        """What a message calls the image."""
+        return str(self.folder / self.files[row])
 
     def __len__(self) -> int:
         return len(self.files)

@@ -14,13 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image
-
 from dml.data.annotations import Annotations, find_folder, refuse_outside
 from dml.data.cars import cars
 from dml.data.cub import cub
 from dml.data.dataset import Loading, train_test
-from dml.data.decoding import read_picture
+from dml.data.decoding import decode_file
 from dml.data.grocery import grocery
 from dml.data.inshop import inshop
 from dml.data.near_duplicates import near_duplicates
@@ -284,12 +282,10 @@ class _Look(NamedTuple):
 
 def _look(path: Path) -> _Look | OSError:
     try:
-        read_picture(path)
-        with Image.open(path) as image:
-            mode, orientation = image.mode, image.getexif().get(0x0112, 1)
+        _, mode, orientation, _ = decode_file(path)
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except OSError as error:
         return error
     names = {"L": "grey", "1": "black and white", "CMYK": "CMYK", "P": "of a palette", "I;16": "of 16 bits"}
     kinds = [names.get(mode, mode)] if mode != "RGB" else []
-    return _Look(kinds + ["turned by EXIF"] * (orientation in range(2, 9)), digest)
+    return _Look(kinds + ["turned by EXIF"] * (orientation > 1), digest)

@@ -50,13 +50,14 @@ class PublishedSet:
         short_side: int | None,
         cache: bool,
         cache_folder: str,
+        check: bool | str = False,
     ) -> TrainTest:
         """The images below root, by the index if that is up to date, else by the annotations.
 
         Args:
             root: the folder of the data set, or one up to two levels above it.
             train, test: the published numbers of both halves, which are asserted; see check_published.
-            short_side, cache, cache_folder: see Loading.
+            short_side, cache, cache_folder, check: see Loading.
 
         Raises:
             MissingFileError: the data set, an annotation file or images are missing.
@@ -70,7 +71,7 @@ class PublishedSet:
             annotations = self.verify(folder, anchor, expected)
         else:
             check_published(self.name, annotations, expected)
-        loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
+        loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder, check=check)
         return train_test(self.name, annotations, loading)
 
     def verify(self, folder: Path, anchor: str, expected: Counts) -> Annotations:

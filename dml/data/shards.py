@@ -52,6 +52,7 @@ def shards(
     short_side: int | None,
     cache: bool,
     cache_folder: str,
+    check: bool | str = False,
 ) -> TrainTest:
     """All images of some tar and zip files as one set, in the order of their names.
 
@@ -61,7 +62,7 @@ def shards(
         label: cls, txt or json, or a field of json, where there is a choice.
         split: "given" takes folders train and test in the shards, else the names of the shards (train-000.tar), else
             the hash of the name of the class; "hash" takes the hash whatever there is.
-        short_side, cache, cache_folder: see Loading; the indexes of the shards are kept there too.
+        short_side, cache, cache_folder, check: see Loading; the indexes of the shards are kept there too.
 
     Raises:
         MissingFileError: there are no such shards.
@@ -93,6 +94,7 @@ def shards(
         short_side=short_side,
         cache=cache,
         cache_folder=cache_folder,
+        check=check,
         open_images=lambda folder, files, short_side: EncodedImages(images, short_side),
     )
     return train_test("shards", Annotations(Path(cache_folder), rows, ()), loading)

@@ -23,7 +23,9 @@ __all__ = ["table"]
 ACCEPTED = {"split": ("train", "test"), "role": ("query", "gallery")}
 
 
-def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) -> TrainTest:
+def table(
+    path: str, *, short_side: int | None, cache: bool, cache_folder: str, check: bool | str = False
+) -> TrainTest:
     """One line per image; a path that is not absolute is relative to the folder of the table.
 
     path:  of the image.
@@ -38,7 +40,7 @@ def table(path: str, *, short_side: int | None, cache: bool, cache_folder: str) 
         FileError: an image cannot be read.
         InputError: a column or a field is missing or not one of those accepted, or an image comes twice.
     """
-    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder)
+    loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder, check=check)
     source = Path(path)
     rows = _read(source)
     if missing := [row.file for row in rows if not (source.parent / row.file).is_file()]:

@@ -67,11 +67,12 @@ class Objective(nn.Module):
         self.miner = miner
         self.memory, self.memory_weight = memory, memory_weight
 
-    def forward(self, pooled: Pooled, labels: Tensor) -> Losses:
+    def forward(self, pooled: Pooled, labels: Tensor, images: Tensor | None = None) -> Losses:
+        """The losses of a batch; images: (B,) their rows in the data set, for a memory that leaves their own out."""
         with full_precision(pooled.vectors):
             vectors = pooled.vectors.float()
             pairs = metric = self._mined(vectors, labels)
-            memory = self._against_memory(vectors, labels)
+            memory = self._against_memory(vectors, labels, images)
             if memory is not None:
                 pairs = metric + self.memory_weight * memory
             if self.zero_shot is None:
@@ -85,15 +86,16 @@ class Objective(nn.Module):
             total = (1 - self.zero_shot_weight) * pairs + self.zero_shot_weight * zero_shot
             return Losses(total, metric, memory, zero_shot)
 
-    def remember(self, pooled: Pooled, labels: Tensor) -> None:
+    def remember(self, pooled: Pooled, labels: Tensor, images: Tensor | None = None) -> None:
         """Hand the batch to the memory, if there is one; to be called after the backward pass."""
         if self.memory is not None:
-            self.memory.remember(pooled.vectors, labels)
+            self.memory.remember(pooled.vectors, labels, images)
 
-    def _against_memory(self, vectors: Tensor, labels: Tensor) -> Tensor | None:
+    def _against_memory(self, vectors: Tensor, labels: Tensor, images: Tensor | None) -> Tensor | None:
         if self.memory is None or not self.memory.fill:
             return None
-        return self._mined(vectors, labels, ref_emb=self.memory.vectors, ref_labels=self.memory.labels)
+        past, past_labels = self.memory.references(images)
+        return self._mined(vectors, labels, ref_emb=past, ref_labels=past_labels) if len(past) else None
 
     def _mined(self, vectors: Tensor, labels: Tensor, **references: Tensor) -> Tensor:
         if self.miner is None:

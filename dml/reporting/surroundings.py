@@ -10,6 +10,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from dml.reporting.lost_output import outlast_lost_output
+
 __all__ = ["OutputFolder", "accept_any_text"]
 
 
@@ -42,6 +44,7 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    outlast_lost_output()
     encoding = sys.getfilesystemencoding()
     if encoding.replace("-", "") != "utf8":
         sys.stderr.write(

@@ -22,6 +22,7 @@ from rich.table import Table
 from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
 from dml.overrides import resume_command
+from dml.reporting.lost_output import is_output_lost
 from dml.reporting.surroundings import accept_any_text
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
@@ -127,7 +128,11 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         accept_any_text()
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            # a run has its folder, other commands have what they print
+            if is_output_lost() and not HydraConfig.initialized():
+                sys.exit(1)
+            return result
         except Interrupted as request:
             if is_main():
                 sys.stderr.write(f"{request}\n")

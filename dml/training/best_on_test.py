@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dml.distributed import is_main
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
+from dml.training.loggers import warn_of_lost
 
 __all__ = ["BestOnTest", "load_best_on_test"]
 
@@ -33,9 +34,13 @@ class BestOnTest:
         score = metric(self._select_by).score
         if best is not None and score(best[self._select_by]) >= score(metrics[self._select_by]):
             return
-        partial = self._run.best_on_test.with_suffix(".partial")
-        partial.write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._run.best_on_test)
+        path = self._run.best_on_test
+        partial = path.with_suffix(".partial")
+        try:
+            partial.write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            warn_of_lost(path.name, error)
 
 
 def load_best_on_test(run: RunFolder) -> dict[str, dict[str, float]]:

@@ -44,19 +44,19 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def save_unless_full(path: Path, state: Mapping[str, Any]) -> bool:
+def save_unless_full(path: Path, state: Mapping[str, Any]) -> OSError | None:
     """Have the main process save a checkpoint. A full disk costs it and not the run: the one before stays.
 
-    Returns whether all is well.
+    Returns why it could not be saved; None if all is well.
     """
     if not is_main():
-        return True
+        return None
     try:
         save_checkpoint(path, state)
     except OSError as error:
         warn_of_lost(f"{path.name} of step {state['step']}", error)
-        return False
-    return True
+        return error
+    return None
 
 
 def load_checkpoint(path: Path, *parts: str) -> dict[str, Any]:

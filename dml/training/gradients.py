@@ -59,8 +59,10 @@ class BatchGradient:
         self.scaler = GradScaler(device.type, enabled=precision == "fp16")
         self._statistics: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, batch: Batch, step: int, sizes: Sequence[int]) -> tuple[Losses, Pooled, Tensor]:
-        """Losses, pooled images and labels of the global batch; gradients are added to ``.grad``.
+    def __call__(
+        self, batch: Batch, step: int, sizes: Sequence[int]
+    ) -> tuple[Losses, Pooled, Tensor, Tensor]:
+        """Losses, pooled images, labels and indices of the global batch; gradients are added to ``.grad``.
 
         Args:
             batch: the share of this process.
@@ -79,14 +81,15 @@ class BatchGradient:
             given = _map(lambda *rows: torch.cat(rows).requires_grad_(), *parts)
         everyone = _map(lambda rows: gather_rows(rows, sizes), given)
         labels = gather_rows(batch.labels.to(self._device, non_blocking=True), sizes)
+        indices = gather_rows(batch.indices.to(self._device, non_blocking=True), sizes)
         with torch_seed(self._seed, "objective", step):
-            losses = self._objective(everyone, labels)
+            losses = self._objective(everyone, labels, indices)
         self.scaler.scale(losses.total).backward()
         if len(cuts) > 1 and any(p.requires_grad for p in self._model.parameters()):
             for cut in cuts:
                 self._carry_on(self._pool(batch.images, cut, step, start), given, cut)
         sum_gradients(parts=self._model, replicas=self._objective)
-        return losses, everyone, labels
+        return losses, everyone, labels, indices
 
     def learn_draws(self, images: Tensor, *, cut: bool) -> list[str]:
         """Try the model before it trains, so that each dropout knows what it drops.

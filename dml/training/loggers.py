@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from rich.console import Console
@@ -25,6 +27,8 @@ __all__ = [
     "ProgressLogger",
     "StepLogger",
     "TensorBoardLogger",
+    "close_or_warn",
+    "open_or_warn",
     "read_steps",
     "tell",
     "warn_of_lost",
@@ -32,6 +36,8 @@ __all__ = [
 
 STRONGEST = 3  # prototypes that are drawn of each image
 SIDE = 128  # pixels of each image in a picture
+ROW = re.compile(r"(\d+),([^,]+),([^,]+)")  # of the file of StepLogger
+_failing: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()  # the events that it could not log
 
 
 class Logger:
@@ -51,12 +57,46 @@ class Logger:
 
 
 def tell(loggers: Sequence[Logger], event: str, *values: Any) -> None:
-    """Log an event, its step first, with all loggers; one that cannot write costs its log, not the run."""
+    """Log an event, its step first, with all loggers; one that fails costs its log, not the run.
+
+    That it fails is said once, and once more if it has worked in between.
+    """
     for logger in loggers:
+        failing = _failing.setdefault(logger, set())
         try:
             getattr(logger, event)(*values)
-        except OSError as error:
-            warn_of_lost(f"the log of step {values[0]}", error)
+            failing.discard(event)
+        except Exception as error:
+            if event not in failing:
+                failing.add(event)
+                _warn_of_failure(f"the log of step {values[0]}", type(logger).__name__, error)
+
+
+def open_or_warn(name: str, make: Callable[[], Logger]) -> list[Logger]:
+    """The logger, or none if it cannot be had, with a warning."""
+    try:
+        return [make()]
+    except Exception as error:
+        _warn_of_failure(name, name, error)
+        return []
+
+
+def close_or_warn(logger: Logger) -> None:
+    """Close a logger; what could not be written then is named in a warning."""
+    name = type(logger).__name__
+    try:
+        logger.close()
+    except Exception as error:
+        _warn_of_failure(f"the end of {name}", name, error)
+
+
+def _warn_of_failure(what: str, who: str, error: Exception) -> None:
+    if isinstance(error, OSError):
+        warn_of_lost(what, error)
+    else:
+        warnings.warn(
+            f"{who} failed ({error!r}), and the run goes on without {what}: please report this", stacklevel=3
+        )
 
 
 def warn_of_lost(what: str, error: OSError) -> None:
@@ -126,12 +166,15 @@ class StepLogger(Logger):
 
 
 def read_steps(path: Path) -> dict[int, tuple[float, float]]:
-    """Loss and gradient norm of each step in a file of `StepLogger`; empty if there is no such file."""
+    """Loss and gradient norm of each step in a file of `StepLogger`; empty if there is no such file.
+
+    Rows that a full disk cut off are left out.
+    """
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").split("\n")[1:-1]  # what follows the last line end was cut off
-    rows = (line.split(",") for line in lines)
-    return {int(step): (float(loss), float(norm)) for step, loss, norm in rows}
+    rows = filter(None, map(ROW.fullmatch, lines))
+    return {int(row[1]): (float(row[2]), float(row[3])) for row in rows}
 
 
 class TensorBoardLogger(Logger):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
@@ -17,8 +16,8 @@ from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, wo
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.overrides import resume_command
-from dml.retrieval import metric
 from dml.run_folder import RunFolder
+from dml.training.best_checkpoint import BestCheckpoint
 from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
 from dml.training.class_mapping import ClassMapping
 from dml.training.gradients import BatchGradient
@@ -90,14 +89,13 @@ class Trainer:
         self.average: AveragedModel | None = None
         if options.ema is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
-        self.val_chooses = val_chooses
         self.readings = Readings(device, norm_may_overflow=self.gradient.scaler.is_enabled())
         self.timer = SaveTimer(options.save_every)
         self.step, self.resumed = 0, False
         self.unvalidated: dict[str, float] | None = {}  # scalars of the step, while its validation is due
         self.learning_backbone = [p for p in model.backbone.parameters() if p.requires_grad]
         self.warned_of: set[str] = set()
-        self.best: dict[str, float] = {"step": -1, "value": metric(options.select_by).score(-math.inf)}
+        self.kept = BestCheckpoint(run, select_by=options.select_by, val_chooses=val_chooses)
 
     def fit(self, loggers: Sequence[Logger], *, until: int | None = None) -> None:
         """Train from the current step to the last, or until patience ends.
@@ -109,10 +107,12 @@ class Trainer:
             NonFiniteLossError: a term of the loss is NaN or infinite; the last checkpoints stay as they are.
             ReplicaError: the processes hold different weights; the last checkpoints stay as they are.
             Interrupted: the process was asked to stop; the checkpoint of the step just done has been written.
+            FileError: the disk took no ``best.pt``.
         """
         last = self.options.max_steps
         with StopRequest() as stop:
             self._fit(loggers, stop, last if until is None else min(until, last))
+        self.kept.check(lambda: self._weights(self._kept_model()))
         barrier()  # the checkpoints are there for every process
 
     def _fit(self, loggers: Sequence[Logger], stop: StopRequest, until: int) -> None:
@@ -148,7 +148,7 @@ class Trainer:
             self._interrupt(loggers, number)
 
     def _interrupt(self, loggers: Sequence[Logger], number: int) -> NoReturn:
-        saved = "saved" if self._save_last(loggers) else "not saved"
+        saved = "saved" if self._save_last(loggers) is None else "not saved"
         raise Interrupted(
             f"stopped after step {self.step} of {self.options.max_steps} and {saved}; "
             f"go on with: {resume_command(self.run)}",
@@ -185,14 +185,14 @@ class Trainer:
         """One update; returns what the step had to say."""
         self.optimizer.zero_grad(set_to_none=True)
         self._let_backbone_rest(self.step < self.options.frozen_backbone_steps)
-        losses, pooled, labels = self.gradient(batch, self.step, sizes)
+        losses, pooled, labels, images = self.gradient(batch, self.step, sizes)
         self.gradient.scaler.unscale_(self.optimizer)
         gradient_norm = clip_gradient(self.optimizer, self.options.gradient_clip)
         rates = {f"learning_rate/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         if self.gradient.step(self.optimizer):
             if not isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step()
-            self.objective.remember(pooled, labels)
+            self.objective.remember(pooled, labels, images)
             if self.average is not None:
                 self.average.update_parameters(self.model)
         return losses, pooled, gradient_norm, rates
@@ -203,8 +203,7 @@ class Trainer:
                 parameter.requires_grad_(not resting)
 
     def _train_mode(self) -> None:
-        self.model.train()
-        self.objective.train()
+        self.model.train(), self.objective.train()
         if self.options.frozen_batchnorm:
             freeze_batchnorm(self.model.backbone)
 
@@ -221,14 +220,9 @@ class Trainer:
                 metrics = self.validate(model)
         except Interrupted as request:
             self._interrupt(loggers, request.number)
-        value, score = metrics[self.options.select_by], metric(self.options.select_by).score
-        better = score(value) > score(self.best["value"])
-        if better:
-            self.best = {"step": self.step, "value": value}
-        if better or not self.val_chooses:
-            save_unless_full(self.run.best, self._weights(model))
+        self.kept.consider(self.step, metrics, self._weights(model))
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(score(value))
+            self.scheduler.step(self.kept.score(metrics))
         # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
         tell(loggers, "validation", self.step, metrics, model)
         self.unvalidated = None
@@ -241,11 +235,14 @@ class Trainer:
         return cast(EmbeddingModel, self.average.module)
 
     def _out_of_patience(self) -> bool:
-        waited, patience = self.step - self.best["step"], self.options.patience
+        waited, patience = self.step - self.kept.figure["step"], self.options.patience
         return patience is not None and waited >= patience * self.options.eval_every
 
-    def _save_last(self, loggers: Sequence[Logger]) -> bool:
-        """Write everything that is needed to go on from the current step, with nothing in it that is not finite."""
+    def _save_last(self, loggers: Sequence[Logger]) -> OSError | None:
+        """Write everything that is needed to go on from the current step, with nothing in it that is not finite.
+
+        Returns why it could not be written; None if it was.
+        """
         self._read(loggers, {})
         check_weights(self.step, (*self.model.parameters(), *self.objective.parameters()))
         self._check_replicas()
@@ -254,7 +251,7 @@ class Trainer:
         if self.average is not None:
             state["average"] = self.average.state_dict()
         state["scaler"] = self.gradient.scaler.state_dict()
-        course = {"best": self.best, "unvalidated": self.unvalidated, "record": dict(self.record)}
+        course = {"best": self.kept.figure, "unvalidated": self.unvalidated, "record": dict(self.record)}
         return save_unless_full(self.run.last, {**self._weights(self.model), **state, **course})
 
     def _check_replicas(self) -> None:
@@ -285,7 +282,7 @@ class Trainer:
         if classes is not None:
             state = classes.carry_over(state, self.objective, self.optimizer)
             if classes.new_figure:
-                state["best"] = {**self.best, "step": state["step"]}
+                state["best"] = {**self.kept.figure, "step": state["step"]}
         for part in ("model", "objective"):
             load_part(getattr(self, part), state, part, path)
         restore_optimization(self.optimizer, self.scheduler, state, path, now=self.record["config"])
@@ -293,8 +290,11 @@ class Trainer:
             self.gradient.scaler.load_state_dict(state["scaler"])
         if self.average is not None and "average" in state:
             load_part(self.average, state, "average", path)
-        self.step, self.best, self.resumed = state["step"], state["best"], True
+        self.step, self.kept.figure, self.resumed = state["step"], state["best"], True
         self.unvalidated = state.get("unvalidated")
+        if not self.run.best.exists():  # no disk took it: what is validated next is the best so far
+            self.kept.figure = self.kept.none_yet()
+            self.unvalidated = self.unvalidated or {}
 
     def _weights(self, model: EmbeddingModel) -> dict[str, Any]:
         return {"step": self.step, "model": model.state_dict(), "objective": self.objective.state_dict()}

@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 
+from dml.assembly import build_model
 from dml.backbones import Timm
 
 
@@ -91,6 +92,29 @@ def test_a_model_without_one_map_or_set_of_tokens_is_refused(model, found):
 def test_a_size_for_a_model_that_takes_any_is_refused():
     with pytest.raises(ValueError, match=r"leave out backbone\.img_size=96"):
         build("test_resnet", img_size=96)
+
+
+@pytest.mark.parametrize("model", ["convit_tiny", "coat_lite_tiny", "efficientformer_l1", "test_vit"])
+def test_images_of_another_size_than_a_model_takes_are_refused_with_both_ways_out(model):
+    backbone = build(model)
+    built = backbone.network.pretrained_cfg["input_size"][1]
+    said = rf"{model} was built for images of {built} × {built} pixels and does not take 72 × 72 \(.*\): "
+    with pytest.raises(ValueError, match=rf"{said}give transform\.size={built}, or, .*backbone\.img_size=72"):
+        backbone(torch.zeros(1, 3, 72, 72))
+    with pytest.raises(ValueError, match=said):
+        backbone.check_size(72)
+    backbone.check_size(built)
+
+
+def test_a_model_of_one_size_is_refused_before_a_run_begins(compose_smoke):
+    cfg = compose_smoke("backbone=timm", "backbone.model=convit_tiny", "backbone.pretrained=false")
+    with pytest.raises(ValueError, match=r"convit_tiny was built for .*give transform\.size=224"):
+        build_model(cfg)
+
+
+def test_an_error_at_the_size_that_a_model_was_built_for_is_passed_on():
+    with pytest.raises(RuntimeError, match="channels"):
+        build("test_resnet")(torch.zeros(1, 4, 160, 160))
 
 
 @pytest.fixture

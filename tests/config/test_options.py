@@ -71,6 +71,7 @@ def test_how_a_run_is_executed_is_what_it_was_before_fields_said_so() -> None:
         "accept_changes",
         "dataset.cache",
         "dataset.cache_folder",
+        "dataset.check",
         "evaluator.backend",
         "evaluator.batch_size",
         "format",

@@ -17,6 +17,7 @@ from torchvision.transforms import functional as F
 from dml.data import decode, decoding
 from dml.data.decoding import largest_picture, resample, resize_short_side
 from dml.data.image_files import ImageFiles
+from dml.data.transforms import EvaluationTransform
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -178,13 +179,30 @@ def test_a_picture_in_memory_is_held_to_the_limit_too(monkeypatch: pytest.Monkey
         decode(Image.new("L", (11, 10)))
 
 
-def test_a_thin_picture_that_would_grow_beyond_the_limit_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "thin.png").write_bytes(tall(100_000, 1, "PNG"))
+@pytest.mark.parametrize(("height", "width"), [(8_000, 1), (1, 100_000), (90_000, 256)])
+def test_of_a_drawn_out_picture_the_middle_is_resized(height: int, width: int, tmp_path: Path) -> None:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    rows, columns = (slice(max(0, length // 2 - 1), length // 2 + 1) for length in (height, width))
+    pixels[rows, columns] = 255
+    Image.fromarray(pixels).save(tmp_path / "thin.png")
+    image = ImageFiles(tmp_path, ("thin.png",), 256)[0]
+    assert sorted(image.shape) == [3, 256, 25_600]
+    assert image[image.shape[0] // 2, image.shape[1] // 2].min() > 200
+    square = EvaluationTransform(size=224, resize=256, whole_pixels=True)(image)
+    assert square.float().mean() > 0 and square.equal(square.flip(1)) and square.equal(square.flip(2))
+    assert decode(tmp_path / "thin.png").shape == (height, width, 3)
+
+
+def test_a_picture_that_would_grow_beyond_the_limit_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DML_MAX_PIXELS", "100000")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # put back afterwards
+    (tmp_path / "thin.png").write_bytes(tall(90, 2, "PNG"))
     with pytest.raises(
-        OSError, match=r"thin.png: .*short side at 256 pixels, an image of 1 × 100,000 would have"
+        OSError, match=r"thin.png: .*short side at 256 pixels, an image of 2 × 90 would have.*DML_MAX_PIXELS"
     ):
         ImageFiles(tmp_path, ("thin.png",), 256)[0]
-    assert decode(tmp_path / "thin.png").shape == (100_000, 1, 3)
 
 
 @pytest.mark.parametrize("kind", ["text", "profile"])

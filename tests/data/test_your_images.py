@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for c in range(40):
         colour = rng.integers(60, 196, 3)
         for i in range(4):
-            path = place / "photos" / f"red chair {c}" / f"{i}.{'jpg' if i % 2 else 'png'}"
+            path = place / "photos" / f"red chair {c}" / f"{i}.{'JPG' if i % 2 else 'png'}"
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = colour + rng.integers(-60, 60, (30, 40, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(path)
@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append([path.relative_to(place / "photos").as_posix(), f"chair {c}", half, role])
     with (place / "photos" / "items.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["path", "label", "split", "role"], *rows])
-    (place / "mug.jpg").write_bytes((place / "photos" / "red chair 3" / "1.jpg").read_bytes())
+    (place / "mug.jpg").write_bytes((place / "photos" / "red chair 3" / "1.JPG").read_bytes())
     return place
 
 
@@ -60,11 +60,12 @@ def test_a_folder_is_trained_on_and_searched(
         "val: 4 classes, 16 images",
         "test: 19 classes, 76 images",
     ]
+    (place / "photos" / "red chair 3" / "._1.jpg").write_bytes(b"what macOS puts beside it")
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     monkeypatch.chdir(place)
     exec(code, {})
     first, *others = capsys.readouterr().out.splitlines()
-    assert first == "1.000  photos/red chair 3/1.jpg" and len(others) == 4
+    assert first == "1.000  photos/red chair 3/1.JPG" and len(others) == 4
 
 
 def test_a_table_with_roles_searches_its_gallery_with_the_same_figures_from_the_cache(

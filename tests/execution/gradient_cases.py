@@ -30,6 +30,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "margin + random miner + memory + zero-shot": ("loss=margin", "miner=distance_weighted", *MEMORY),
     "contrastive, from a few locations": ("loss=contrastive", "trainer.initialisation_locations=64"),
     "recall_at_k + memory": ("loss=recall_at_k", "zero_shot.weight=0", *MEMORY),
+    "contrastive + memory of other images": ("loss=contrastive", "memory.own_images=false", *MEMORY),
 }
 BATCH = ("sampler.classes_per_batch=5", "sampler.images_per_class=4")  # 20 images: 3 processes get 6, 7 and 7
 STEPS = 3
@@ -45,10 +46,10 @@ def gradients(*overrides: str) -> dict[str, Tensor]:
         trainer._train_mode()
         for step, batch in enumerate(trainer.batches(0, STEPS)):
             trainer.optimizer.zero_grad()
-            _, pooled, labels = trainer.gradient(
+            _, pooled, labels, images = trainer.gradient(
                 batch, step, gather_numbers(len(batch.labels))[:, 0].tolist()
             )
-            trainer.objective.remember(pooled, labels)
+            trainer.objective.remember(pooled, labels, images)
     return by_role(trainer)
 
 

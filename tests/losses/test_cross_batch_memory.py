@@ -64,6 +64,39 @@ def test_an_empty_memory_adds_nothing_and_a_batch_never_meets_itself() -> None:
     assert other.memory is not None
 
 
+@given(
+    st.integers(1, 9), st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True), max_size=6)
+)
+def test_without_own_images_a_batch_meets_the_last_rows_of_all_others(
+    capacity: int, batches: list[list[int]]
+) -> None:
+    memory, kept = CrossBatchMemory(capacity, 3, start_step=0, own_images=False), []
+    for step, images in enumerate(batches):
+        expected = {tuple(vector) for image, vector in kept[-capacity:] if image not in images}
+        found, labels = memory.references(torch.tensor(images))
+        assert {tuple(vector) for vector in found.tolist()} == expected and len(labels) == len(found)
+        vectors = batch(step, len(images))[0]
+        memory.remember(vectors, torch.tensor(images) // 2, torch.tensor(images))
+        kept += zip(images, vectors.tolist(), strict=True)
+
+
+def test_an_image_that_is_alone_in_the_memory_with_itself_adds_nothing() -> None:
+    vectors, images = batch(0)[0], torch.arange(4)
+    for own_images, expected in ((True, True), (False, False)):
+        memory = CrossBatchMemory(8, 3, start_step=0, own_images=own_images)
+        objective = Objective(ContrastiveLoss(), None, zero_shot_weight=0, memory=memory)
+        objective.remember(Pooled(vectors), images, images)
+        assert (objective(Pooled(vectors), images, images).memory is not None) == expected
+
+
+def test_the_images_are_in_the_state_where_they_count_and_nowhere_else() -> None:
+    memory, again = (CrossBatchMemory(7, 3, start_step=0, own_images=False) for _ in range(2))
+    memory.remember(*batch(0), torch.arange(4))
+    again.load_state_dict(memory.state_dict())
+    assert len(again.references(torch.tensor([1, 3]))[0]) == 2
+    assert "ring_images" not in CrossBatchMemory(7, 3, start_step=0).state_dict()
+
+
 def test_no_gradient_reaches_the_past() -> None:
     objective = Objective(
         ContrastiveLoss(), None, zero_shot_weight=0, memory=CrossBatchMemory(8, 3, start_step=0)

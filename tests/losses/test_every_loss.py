@@ -112,9 +112,9 @@ class Parts(NamedTuple):
         groups = self.optimizer.param_groups
         before = [[p.detach().clone() for p in group["params"]] for group in groups]
         self.optimizer.zero_grad()
-        losses, pooled, labels = gradient(batch, number, [len(batch.labels)])
+        losses, pooled, labels, images = gradient(batch, number, [len(batch.labels)])
         self.optimizer.step()
-        self.objective.remember(pooled, labels)
+        self.objective.remember(pooled, labels, images)
         assert all(value.isfinite().all() for value in losses.terms().values())
         moved = [
             group["name"]

@@ -72,7 +72,7 @@ def test_the_lowest_is_the_best_for_the_checkpoint_the_schedule_and_the_test_cla
 
     trainer.validate = validate
     trainer.fit([])
-    assert trainer.best == {"step": 3, "value": 2.0}
+    assert trainer.kept.figure == {"step": 3, "value": 2.0}
     assert rates[0] == rates[1] == rates[2] > rates[3]  # falls after the one that was worse
     assert json.loads(RunFolder(tmp_path).best_on_test.read_text()) == {"first_rank": 2.0}
 

@@ -97,6 +97,14 @@ def test_a_memory_knows_its_classes_by_their_new_labels(steps: int, labels: list
     assert sorted(zip(memory.vectors[:, 0].tolist(), memory.labels.tolist(), strict=True)) == sorted(held)
 
 
+def test_a_memory_that_leaves_own_images_out_takes_none_for_its_own_when_their_rows_have_changed() -> None:
+    memory = CrossBatchMemory(4, 2, start_step=0, own_images=False)
+    memory.remember(torch.ones(3, 2), torch.tensor([0, 1, 2]), torch.tensor([5, 6, 7]))
+    assert len(memory.references(torch.tensor([5]))[1]) == 2
+    memory.relabel(torch.tensor([2, -1, 0]))
+    assert memory.references(torch.tensor([5, 6, 7]))[1].tolist() == [2, 0]
+
+
 def test_a_loss_without_classes_has_nothing_to_carry_over(compose_smoke: Compose) -> None:
     cfg = compose_smoke("loss=contrastive", "zero_shot.weight=0")
     assert axes_of_classes(cfg, 4) == {} and build(cfg.loss).state_dict() == {}

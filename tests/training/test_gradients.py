@@ -19,8 +19,8 @@ def gradients(trainer: Trainer, steps: int = 2) -> list[Tensor]:
     trainer._train_mode()
     for step, batch in enumerate(trainer.batches(0, steps)):
         trainer.optimizer.zero_grad()
-        _, pooled, labels = trainer.gradient(batch, step, [len(batch.labels)])
-        trainer.objective.remember(pooled, labels)
+        _, pooled, labels, images = trainer.gradient(batch, step, [len(batch.labels)])
+        trainer.objective.remember(pooled, labels, images)
     trainer.gradient.scaler.unscale_(trainer.optimizer)
     return [p.grad for group in trainer.optimizer.param_groups for p in group["params"]]
 

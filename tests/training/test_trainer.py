@@ -1,7 +1,8 @@
 import copy
+import errno
 import resource
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,16 @@ import pytest
 import torch
 
 from dml.config import TrainConfig
-from dml.training import Logger, NonFiniteLossError, StepLogger, Trainer, batchnorm_layers, read_steps
+from dml.training import (
+    Logger,
+    NonFiniteLossError,
+    StepLogger,
+    Trainer,
+    batchnorm_layers,
+    checkpoint,
+    read_steps,
+)
+from dml.training.best_checkpoint import BestCheckpoint
 from tests.execution.test_kills import assert_equal
 
 Compose = Callable[..., TrainConfig]
@@ -207,7 +217,7 @@ def test_a_resumed_trainer_ends_with_the_weights_of_one_that_went_through(
     resumed.fit([])
     for name, value in whole.model.state_dict().items():
         assert value.equal(resumed.model.state_dict()[name]), name
-    assert resumed.best == whole.best
+    assert resumed.kept.figure == whole.kept.figure
 
 
 def test_the_best_checkpoint_is_the_first_with_the_largest_figure(
@@ -217,7 +227,7 @@ def test_the_best_checkpoint_is_the_first_with_the_largest_figure(
     values = iter([0.1, 0.3, 0.2, 0.3, 0.1, 0.2, 0.25])
     trainer.validate = lambda model: {"map@r": next(values)}
     trainer.fit([])
-    assert trainer.best == {"step": 1, "value": 0.3}
+    assert trainer.kept.figure == {"step": 1, "value": 0.3}
     assert torch.load(tmp_path / "best.pt", weights_only=True)["step"] == 1
 
 
@@ -228,7 +238,7 @@ def test_patience_ends_the_run_after_so_many_validations_without_a_better_figure
     values = iter([0.1, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9])
     trainer.validate = lambda model: {"map@r": next(values)}
     trainer.fit([])
-    assert trainer.step == 3 and trainer.best == {"step": 1, "value": 0.3}
+    assert trainer.step == 3 and trainer.kept.figure == {"step": 1, "value": 0.3}
     resumed = assemble(compose_smoke("trainer.eval_every=1", "trainer.patience=2"), tmp_path)
     resumed.resume()
     resumed.fit([])
@@ -300,6 +310,77 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
 
 
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of checkpoints that a disk does not take."""
+    refused: set[str] = set()
+    save = checkpoint.save_checkpoint
+
+    def save_what_fits(path: Path, state: Mapping[str, object]) -> None:
+        if path.name in refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", save_what_fits)
+    return refused
+
+
+@pytest.mark.filterwarnings("ignore:(best|last).pt of step:UserWarning")
+def test_a_disk_that_takes_no_checkpoint_ends_the_run_with_the_cause_and_the_way_on(
+    full_disk: set[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    full_disk.add("best.pt")
+    cfg = compose_smoke("trainer.eval_every=1", "trainer.max_steps=2")
+    trainer = assemble(cfg, tmp_path)
+    said = r"best\.pt could not be saved \(.*No space left on device.*make room.*resume="
+    with pytest.raises(OSError, match=said):
+        trainer.fit([])
+    full_disk.clear()
+    again = assemble(cfg, tmp_path)
+    again.resume()
+    again.fit([])  # has nothing left to do but to validate and save
+    assert (
+        torch.load(tmp_path / "best.pt", weights_only=True)["step"]
+        == again.step
+        == again.kept.figure["step"]
+        == 2
+    )
+
+
+@pytest.mark.filterwarnings("ignore:best.pt of step:UserWarning")
+def test_best_is_what_is_on_the_disk(
+    full_disk: set[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.eval_every=1", "trainer.max_steps=3"), tmp_path)
+    figures = {0: 0.1, 1: 0.9, 2: 0.5, 3: 0.4}  # at step 1 the disk is full
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        full_disk.clear() if trainer.step != 1 else full_disk.add("best.pt")
+        return {"map@r": figures[trainer.step]}
+
+    trainer.validate = validate
+    trainer.fit([])
+    assert trainer.kept.figure == {"step": 2, "value": 0.5}
+    assert torch.load(tmp_path / "best.pt", weights_only=True)["step"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:best.pt of step:UserWarning")
+def test_where_the_newest_is_reported_an_older_one_is_not(
+    full_disk: set[str], compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.eval_every=1", "trainer.max_steps=2"), tmp_path)
+    trainer.kept = BestCheckpoint(trainer.run, select_by="map@r", val_chooses=False)
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        if trainer.step:
+            full_disk.add("best.pt")
+        return {"map@r": 0.5}
+
+    trainer.validate = validate
+    with pytest.raises(OSError, match=r"best\.pt could not be saved"):
+        trainer.fit([])
+
+
 class Watcher(Logger):
     """A logger that looks at the start of each step."""
 
@@ -317,8 +398,19 @@ def test_a_log_that_cannot_be_written_is_named_and_the_run_goes_on(
         raise OSError("no space left on device")
 
     trainer = assemble(compose_smoke("trainer.max_steps=2"), tmp_path)
-    with pytest.warns(UserWarning, match=r"the log of step \d could not be written \(no space left"):
+    with pytest.warns(UserWarning, match=r"the log of step \d could not be written \(no space left") as said:
         trainer.fit([Watcher(full)])
+    assert trainer.step == 2 and len(said) == 1
+
+
+def test_a_logger_with_a_defect_is_named_and_the_run_goes_on(
+    compose_smoke: Compose, assemble: Assemble, tmp_path: Path
+) -> None:
+    trainer = assemble(compose_smoke("trainer.max_steps=2"), tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"Watcher failed \(ZeroDivisionError.*goes on without the log of step"
+    ):
+        trainer.fit([Watcher(lambda: 1 / 0)])
     assert trainer.step == 2
 
 
@@ -346,7 +438,7 @@ def test_a_gradient_that_overflows_in_half_precision_skips_the_step_without_a_tr
     compose_smoke: Compose, assemble: Assemble, tmp_path: Path
 ) -> None:
     options = ("trainer.precision=fp16", "trainer.ema=0.5", "trainer.frozen_batchnorm=false")
-    memory = ("memory.batches=2", "memory.start_step=0")
+    memory = ("memory.batches=2", "memory.start_step=0", "memory.own_images=false")
     trainer = assemble(compose_smoke(*options, *memory), tmp_path)
     trainer.gradient.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     trainer._initialise_prototypes = lambda: None
