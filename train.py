@@ -19,7 +19,13 @@ from dml.assembly import (
 from dml.config import TrainConfig, register_schema, settle
 from dml.distributed import process_group
 from dml.overrides import as_typed
-from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
+from dml.reporting import (
+    print_departures,
+    print_results,
+    readable_errors,
+    refuse_former_names,
+    report_finished_run,
+)
 from dml.runs import check_data, finish_run, open_run, start_run, trained_model
 
 
@@ -49,6 +55,7 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
         records=data.test,
         embeddings=test.embeddings,
     )
+    report_finished_run(run.folder, cfg, records=data.test, model=best)
     print_results(run.folder)
 
 

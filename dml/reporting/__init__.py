@@ -4,6 +4,7 @@ from dml.reporting.comparison import Comparison, compare, single_baseline
 from dml.reporting.departures import departures, print_departures
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.reporting.former_names import refuse_former_names
+from dml.reporting.page import report_finished_run, write_report
 from dml.reporting.published import published
 from dml.reporting.report import print_tables, report_runs
 from dml.reporting.results import Run, Setting, find_runs, group_by_setting, missing_folds
@@ -51,10 +52,12 @@ __all__ = [
     "published",
     "readable_errors",
     "refuse_former_names",
+    "report_finished_run",
     "report_runs",
     "separated_metrics",
     "single_baseline",
     "sweep_table",
     "table_paths",
     "terminal_tables",
+    "write_report",
 ]

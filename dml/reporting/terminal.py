@@ -22,6 +22,7 @@ from rich.table import Table
 from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
 from dml.overrides import resume_command
+from dml.reporting.outcome import outcome
 from dml.reporting.surroundings import accept_any_text
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
@@ -30,6 +31,7 @@ from dml.training import Interrupted
 from dml.verification import Verification
 
 __all__ = [
+    "metric_text",
     "metrics_table",
     "print_evaluation",
     "print_results",
@@ -44,11 +46,13 @@ R = TypeVar("R")
 
 
 def print_results(folder: str | os.PathLike[str]) -> None:
-    """Print the metrics of a finished run and where it lies; the main process does."""
+    """Print the metrics of a finished run, what came of it, and where it lies; the main process does."""
     if not is_main():
         return
     console = Console()
     console.print(metrics_table(load_metrics(folder)))
+    for sentence in outcome(Path(folder)):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -105,15 +109,24 @@ def print_verification(verification: Verification) -> bool:
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     """One column per set of images, one row per metric, in per cent; counts as they are."""
     title = "classes never seen in training" + (", and the train images" if "train" in metrics else "")
-    table = Table("metric", *metrics, title=title, title_justify="left")
+    validated = next(iter(metrics))
+    titles = {"untrained": f"{validated}, untrained"}
+    columns = sorted(metrics, key=lambda split: split != "untrained")
+    table = Table(
+        "metric", *(titles.get(split, split) for split in columns), title=title, title_justify="left"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name in dict.fromkeys(name for figures in metrics.values() for name in figures):
-        table.add_row(
-            name,
-            *(metric(name).shown(figures[name]) if name in figures else "" for figures in metrics.values()),
-        )
+        table.add_row(name, *(metric_text(name, metrics[split].get(name)) for split in columns))
     return table
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """A figure of metrics.json for people: in per cent, a count as it is; empty for one that is not there."""
+    if value is None:
+        return ""
+    return metric(name).shown(value)
 
 
 def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
