@@ -17,6 +17,7 @@ from dml.reporting.outcome import read_course
 from dml.reporting.page.charts import Series, line_chart
 from dml.reporting.page.classes import Interval, class_figures, interval_over_classes
 from dml.reporting.page.contents import Contents, TestSet
+from dml.reporting.page.settings import key_text, value_text
 from dml.run_folder import RunFolder
 
 __all__ = ["Comparison", "comparison_of"]
@@ -150,8 +151,8 @@ def _differing(contents: Sequence[Contents]) -> list[tuple[str, list[str]]]:
     """The settings that are not the same in all runs, with the value in each."""
     every = [settings(to_plain(run.settings)) for run in contents]
     keys = dict.fromkeys(key for run in every for key in run)
-    shown = {key: [str(run.get(key, "")) for run in every] for key in keys}
-    return [(key.removesuffix("._target_"), values) for key, values in shown.items() if len(set(values)) > 1]
+    shown = {key: [value_text(run[key]) if key in run else "" for run in every] for key in keys}
+    return [(key_text(key), values) for key, values in shown.items() if len(set(values)) > 1]
 
 
 def _charts(labels: Sequence[str], contents: Sequence[Contents]) -> list[Markup]:

@@ -253,7 +253,7 @@ def _figures(
 def _between(interval: Interval | None) -> str:
     if interval is None or np.isnan(interval.low):
         return ""
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}%"
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 
 def _course_charts(folder: RunFolder, course: Course, kept: int | None) -> list[Markup]:

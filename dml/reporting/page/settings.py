@@ -14,7 +14,15 @@ from omegaconf import OmegaConf
 from dml.config import TrainConfig, register_schema, settings, to_plain
 from dml.run_folder import RunFolder
 
-__all__ = ["Command", "Difference", "commands_of", "differences_from_defaults", "headline"]
+__all__ = [
+    "Command",
+    "Difference",
+    "commands_of",
+    "differences_from_defaults",
+    "headline",
+    "key_text",
+    "value_text",
+]
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -37,7 +45,7 @@ class Command(NamedTuple):
 def headline(cfg: TrainConfig) -> str:
     """What was trained on what, in a sentence."""
     pooling, backbone, loss, dataset = (
-        _value(part["_target_"]) for part in (cfg.pooling, cfg.backbone, cfg.loss, cfg.dataset)
+        value_text(part["_target_"]) for part in (cfg.pooling, cfg.backbone, cfg.loss, cfg.dataset)
     )
     zero_shot = " and the zero-shot loss" if cfg.zero_shot.weight else ""
     where = cfg.dataset.get("name") or cfg.dataset.get("root") or ""
@@ -55,7 +63,7 @@ def differences_from_defaults(cfg: TrainConfig) -> list[Difference]:
     """
     default, ours = settings(_defaults()), settings(to_plain(cfg))
     return [
-        Difference(_key(key), _value(value), _value(default[key]) if key in default else None)
+        Difference(key_text(key), value_text(value), value_text(default[key]) if key in default else None)
         for key, value in ours.items()
         if key not in default or default[key] != value
     ]
@@ -88,11 +96,13 @@ def _defaults() -> dict[str, Any]:
     return cast("dict[str, Any]", plain)
 
 
-def _key(key: str) -> str:
+def key_text(key: str) -> str:
+    """A dotted key for people: that of a component is its group."""
     return key.removesuffix("._target_")
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value for people: a component of a known library by its own name."""
     if value is None:
         return "null"
     text = str(value)
