@@ -48,12 +48,12 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
 
     # chosen by the protocol, never by the test classes
     best = trained_model(cfg, run.folder, device=trainer.device)
-    val, test = evaluator(best, data.val), evaluator(best, data.test)
+    found = {name: evaluator(best, records) for name, records in data.measured.items()}
     finish_run(
         run.folder,
-        metrics={data.val_name: val.metrics, "test": test.metrics},
+        metrics={name: evaluation.metrics for name, evaluation in found.items()},
         records=data.test,
-        embeddings=test.embeddings,
+        embeddings=found["test"].embeddings if "test" in found else None,
     )
     report_finished_run(run.folder, cfg, records=data.test, model=best)
     print_results(run.folder)

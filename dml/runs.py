@@ -82,9 +82,15 @@ Folder = str | os.PathLike[str]
 
 
 def finish_run(
-    folder: Folder, *, metrics: Mapping[str, Mapping[str, float]], records: Records, embeddings: Embeddings
+    folder: Folder,
+    *,
+    metrics: Mapping[str, Mapping[str, float]],
+    records: Records | None,
+    embeddings: Embeddings | None,
 ) -> None:
     """Write the metrics and the test embeddings, each whole or not at all.
+
+    records, embeddings: the test images and what was made of them; None for a run without test classes.
 
     Raises:
         FileError: the folder cannot be written; the checkpoints in it stay, and resume= goes on from there.
@@ -93,7 +99,8 @@ def finish_run(
         return
     run = RunFolder(Path(folder))
     with user_files(f"writing the results of {run}"):
-        _write_embeddings(run.test_embeddings, records, embeddings)
+        if records is not None and embeddings is not None:
+            _write_embeddings(run.test_embeddings, records, embeddings)
         figures = {split: dict(values) for split, values in metrics.items()} | load_best_on_test(run)
         _write_json(run.metrics, {**figures, **_course(run)})
     unlock_folder(run.path)
@@ -209,10 +216,7 @@ def evaluate_run(
         )
     evaluator = build_evaluator(cfg, splits)
     model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
-    return {
-        splits.val_name: evaluator(model, splits.val).metrics,
-        "test": evaluator(model, splits.test).metrics,
-    }
+    return {name: evaluator(model, records).metrics for name, records in splits.measured.items()}
 
 
 def located_config(

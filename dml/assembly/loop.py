@@ -98,7 +98,7 @@ def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, run: RunFo
     best_on_test = BestOnTest(run, select_by=cfg.trainer.select_by)
 
     def validate(model: EmbeddingModel) -> dict[str, float]:
-        if data.follow_test:
+        if data.follow_test and data.test is not None:
             best_on_test.update(evaluator(model, data.test).metrics)
         return evaluator(model, data.val).metrics
 

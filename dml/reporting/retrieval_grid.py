@@ -92,12 +92,15 @@ def retrieval_grid_of_run(
         raise InputError(f"order={order}; accepted: {', '.join(ORDERS)}")
     cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
+    test = splits.test
+    if test is None:
+        raise InputError(f"{folder} was trained on all classes, it has no test images: name a run that has")
     stored = checkpoint == "best"
-    vectors = _stored(Path(folder), splits.test) if stored else _embed(cfg, folder, splits, checkpoint)
-    ranking = rank_queries(vectors, splits.test.labels, splits.test.is_query, neighbours)
+    vectors = _stored(Path(folder), test) if stored else _embed(cfg, folder, splits, test, checkpoint)
+    ranking = rank_queries(vectors, test.labels, test.is_query, neighbours)
     preprocess = build(cfg.transform.evaluation)
     chosen = order_queries(ranking.average_precision, order, seed=seed)[:count]
-    return draw_retrieval_grid([_query(ranking, vectors, splits.test, preprocess, int(i)) for i in chosen])
+    return draw_retrieval_grid([_query(ranking, vectors, test, preprocess, int(i)) for i in chosen])
 
 
 def draw_retrieval_grid(queries: Sequence[Query]) -> Figure:
@@ -140,9 +143,9 @@ def _stored(folder: Path, test: Records) -> Tensor:
     return vectors
 
 
-def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, checkpoint: str) -> Tensor:
+def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, test: Records, checkpoint: str) -> Tensor:
     model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
-    return build_evaluator(cfg, splits)(model, splits.test).embeddings.vectors
+    return build_evaluator(cfg, splits)(model, test).embeddings.vectors
 
 
 def _query(ranking: QueryRanking, vectors: Tensor, test: Records, preprocess: Preprocess, i: int) -> Query:

@@ -149,6 +149,7 @@ def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     left out: it was trained without background.
     """
     records = build_data(load_config(_first_folder(rows[0]) / "config.yaml")).test
+    assert records is not None  # the study tests on collages
     chosen = numpy_generator(seed, "attention").choice(len(records), min(count, len(records)), replace=False)
     tiles = torch.stack([torch.from_numpy(_targets(records, int(row))) for row in chosen])
     pictures = torch.stack(

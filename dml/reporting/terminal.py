@@ -109,6 +109,8 @@ def print_verification(verification: Verification) -> bool:
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     """One column per set of images, one row per metric, in per cent; counts as they are."""
     title = "classes never seen in training" + (", and the train images" if "train" in metrics else "")
+    if "train" in metrics and "test" not in metrics:
+        title = "the images that it was trained on"
     validated = next(iter(metrics))
     titles = {"untrained": f"{validated}, untrained"}
     columns = sorted(metrics, key=lambda split: split != "untrained")

@@ -79,7 +79,8 @@ def weight_maps_of_run(
         names, total = [Path(file).name for file in files[:count]], len(files)
         squares = [model.preprocess(decode(file)) for file in files[:count]]
     else:
-        test = build_data(cfg).test
+        splits = build_data(cfg)
+        test = splits.train if splits.test is None else splits.test
         rows, total = _draw(len(test), count, seed), len(test)
         names, squares = (
             [_name(test, row) for row in rows],

@@ -190,7 +190,7 @@ def gather(
         "environment": environment,
         "sentences": outcome(folder),
         "differences": differences_from_defaults(cfg),
-        "commands": commands_of(folder, environment),
+        "commands": commands_of(folder, environment, last="test" not in metrics or not kept_step(folder)),
         "course": _course_charts(folder, course, kept_step(folder)),
     }
     if not folder.test_embeddings.exists():

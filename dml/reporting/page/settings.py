@@ -69,10 +69,14 @@ def differences_from_defaults(cfg: TrainConfig) -> list[Difference]:
     ]
 
 
-def commands_of(folder: RunFolder, environment: Mapping[str, Any]) -> list[Command]:
-    """The commands that repeat a finished run, measure it again, look into it and build on it."""
+def commands_of(folder: RunFolder, environment: Mapping[str, Any], *, last: bool) -> list[Command]:
+    """The commands that repeat a finished run, measure it again, look into it and build on it.
+
+    last: it is a final model on all classes already, or no step of it was kept.
+    """
     run = shlex.quote(str(folder))
     typed = str(environment.get("command", ""))
+    final = _final(typed, run) if typed and not last else ""
     repeat = [Command("train it again, as it was typed", typed)] if typed else []
     return [
         *repeat,
@@ -81,8 +85,19 @@ def commands_of(folder: RunFolder, environment: Mapping[str, Any]) -> list[Comma
         Command("see what it finds for the hardest queries", f"python scripts/retrieval_grid.py run={run}"),
         Command("see what it looks at", f"python scripts/attention.py run={run}"),
         Command("search for better settings", "python scripts/sweep.py space=gsp trials=30"),
+        *([Command("train a final model with these choices on all classes", final)] if final else []),
         Command("use it in Python", f"model = dml.load_model({str(folder)!r})"),
     ]
+
+
+def _final(typed: str, run: str) -> str:
+    """What was typed for a run, for a final model instead."""
+    words = shlex.split(typed)
+    if "-m" in words or "--multirun" in words or not words[0].startswith("python"):
+        return ""
+    own = ("protocol=", "protocol.", "hydra.", "resume=", "trainer.max_steps=")
+    kept = ["python", *(word for word in words[1:] if not word.startswith(own))]
+    return f"{shlex.join(kept)} protocol=all protocol.run={run}"
 
 
 def _defaults() -> dict[str, Any]:
