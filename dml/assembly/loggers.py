@@ -11,9 +11,17 @@ from torch import Tensor
 
 from dml.config import TrainConfig, build
 from dml.data import Records
+from dml.devices import choose_device
 from dml.distributed import is_main
 from dml.run_folder import RunFolder
-from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, TensorBoardLogger
+from dml.training import (
+    HistoryLogger,
+    Logger,
+    ProgressLogger,
+    SlowStepLogger,
+    StepLogger,
+    TensorBoardLogger,
+)
 
 __all__ = ["open_loggers"]
 
@@ -35,6 +43,8 @@ def open_loggers(
         HistoryLogger(run.history, start=start),
         StepLogger(run.steps, start=start),
     ]
+    if choose_device(cfg).type == "cpu" and torch.get_num_threads() > 1:
+        loggers.append(SlowStepLogger(threads=torch.get_num_threads()))
     if cfg.logger.tensorboard:
         images = None if watched is None else _spread_images(cfg, watched)
         loggers.append(TensorBoardLogger(run.tensorboard, start=start, images=images))

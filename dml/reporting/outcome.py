@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dml.config import read_config
+from dml.retrieval import metric
 from dml.run_folder import RunFolder
 from dml.runs import kept_step, load_metrics
 
@@ -48,7 +49,7 @@ def outcome(folder: Path | RunFolder) -> list[str]:
     last = max(values)
     kept = kept_step(run)
     if kept is None:  # of a version that did not write it
-        kept = max(values, key=lambda step: (values[step], -step)) if chooses else last
+        kept = max(values, key=lambda step: (metric(name).score(values[step]), -step)) if chooses else last
     if last == 0:
         return ["not trained: these are the figures of the model as it starts (trainer.max_steps=0)"]
     why = (
@@ -56,26 +57,28 @@ def outcome(folder: Path | RunFolder) -> list[str]:
         if chooses
         else "the last one, as the protocol says"
     )
-    figures = f"{values.get(kept, values[last]):.2%}"
-    before = f", untrained {values[0]:.2%}" if 0 in values else ""
+    shown = metric(name).shown
+    figures = shown(values.get(kept, values[last]))
+    before = f", untrained {shown(values[0])}" if 0 in values else ""
     first = f"kept: step {kept} of {last}, {why}: {figures}{before}"
-    return [first, *_advice(values, kept, last, chooses=chooses)]
+    scores = {step: metric(name).score(value) for step, value in values.items()}
+    return [first, *_advice(scores, kept, last, chooses=chooses)]
 
 
-def _advice(values: dict[int, float], kept: int, last: int, *, chooses: bool) -> list[str]:
-    """What a person should know who sees only the table."""
+def _advice(scores: dict[int, float], kept: int, last: int, *, chooses: bool) -> list[str]:
+    """What a person should know who sees only the table; scores by step, larger is better."""
     if kept == 0:
         return [
             "training brought nothing: no later validation was better than that of the untrained model, so the "
             "untrained model was kept, and its figures are the ones in the table. Try a smaller optimizer.lr, for a "
-            "proxy loss trainer.warmup_steps, another loss, or more classes and images"
+            "proxy loss trainer.frozen_backbone_steps, another loss, or more classes and images"
         ]
     if not chooses:
-        worse = 0 in values and values.get(kept, values[last]) <= values[0]
+        worse = 0 in scores and scores.get(kept, scores[last]) <= scores[0]
         return [
             "training brought nothing: the untrained model was no worse. Try a smaller optimizer.lr"
         ] * worse
-    trained = [step for step in values if step > 0]
+    trained = [step for step in scores if step > 0]
     if kept == last and len(trained) > 1:
         return [
             "the best validation was the last, so more steps may do better: try a larger trainer.max_steps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,40 +20,57 @@ ORDERS = ("hardest", "easiest", "random")
 class QueryRanking(NamedTuple):
     """What is nearest to each query of a set; queries (Q,), gallery (G,) and neighbours (Q, k) as rows of the set.
 
-    recall:            (Q,) float64, 1 where the nearest is of the query's class, else 0.
-    average_precision: (Q,) float64, up to rank R. Both are NaN for a query that has nothing to find.
+    scores: by metric, (Q,) float64 as in `query_scores`; NaN for a query that has nothing to find.
     """
 
     queries: NDArray[np.int64]
     gallery: NDArray[np.int64]
-    recall: NDArray[np.float64]
-    average_precision: NDArray[np.float64]
+    scores: Mapping[str, NDArray[np.float64]]
     neighbours: NDArray[np.int64]
     similarities: NDArray[np.float32]
 
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Whether the nearest is of the query's class, 1 or 0."""
+        return self.scores["recall@1"]
+
+    @property
+    def average_precision(self) -> NDArray[np.float64]:
+        """Up to rank R."""
+        return self.scores["map@r"]
+
 
 def rank_queries(
-    vectors: Tensor, labels: NDArray[np.int64], is_query: NDArray[np.bool_] | None, neighbours: int
+    vectors: Tensor,
+    labels: NDArray[np.int64],
+    is_query: NDArray[np.bool_] | None,
+    neighbours: int,
+    *,
+    recall_at: Sequence[int] = (),
 ) -> QueryRanking:
     """Search the queries of a set in its gallery, or in the whole set if it has no roles.
 
     Args:
         vectors, labels, is_query: (n, D), (n,), (n,), of the images of the set; the roles as in `Records`.
+        recall_at: the k of recall@k besides 1.
 
     Raises:
         InputError: more neighbours than there are to find.
     """
+    ranks = sorted({1, *recall_at})
     if is_query is None:
         queries = gallery = np.arange(len(labels))
-        scores = query_scores(vectors, labels)
+        scores = query_scores(vectors, labels, recall_at=ranks)
         found = nearest_neighbours(vectors, None, neighbours)
     else:
         queries, gallery = np.flatnonzero(is_query), np.flatnonzero(~is_query)
-        scores = query_scores(vectors[queries], labels[queries], vectors[gallery], labels[gallery])
+        scores = query_scores(
+            vectors[queries], labels[queries], vectors[gallery], labels[gallery], recall_at=ranks
+        )
         found = nearest_neighbours(vectors[queries], vectors[gallery], neighbours)
     neighbouring = gallery[found.indices.numpy()]
-    recall, precision = scores["recall@1"].numpy(), scores["map@r"].numpy()
-    return QueryRanking(queries, gallery, recall, precision, neighbouring, found.similarities.numpy())
+    arrays = {name: values.numpy() for name, values in scores.items()}
+    return QueryRanking(queries, gallery, arrays, neighbouring, found.similarities.numpy())
 
 
 def order_queries(average_precision: NDArray[np.float64], order: str, *, seed: int) -> NDArray[np.int64]:

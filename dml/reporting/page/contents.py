@@ -199,7 +199,11 @@ def gather(
     test = TestSet.read(folder)
     gallery = len(test.labels) - 1 if test.is_query is None else int((~test.is_query).sum())
     ranking = rank_queries(
-        torch.from_numpy(test.vectors), test.labels, test.is_query, min(NEIGHBOURS, gallery)
+        torch.from_numpy(test.vectors),
+        test.labels,
+        test.is_query,
+        min(NEIGHBOURS, gallery),
+        recall_at=[k for k in cfg.evaluator.recall_at if k <= gallery],
     )
     by_class = class_figures(test.labels[ranking.queries], ranking.recall, ranking.average_precision)
     sets, rows = _figures(metrics, test, ranking)
@@ -239,8 +243,7 @@ def _figures(
     intervals: dict[str, Interval] = {}
     if test is not None and ranking is not None:
         labels = test.labels[ranking.queries]
-        scored = {"recall@1": ranking.recall, "map@r": ranking.average_precision}
-        intervals = {name: interval_over_classes(values, labels) for name, values in scored.items()}
+        intervals = {name: interval_over_classes(values, labels) for name, values in ranking.scores.items()}
     rows = [
         Row(
             name, [metric_text(name, metrics[part].get(name)) for part in sets], _between(intervals.get(name))
