@@ -8,9 +8,9 @@ import pytest
 
 from dml.config import TrainConfig
 from dml.reporting import write_report
-from dml.reporting.attention import attention_of_run
 from dml.reporting.results import find_runs
 from dml.reporting.retrieval_grid import retrieval_grid_of_run
+from dml.reporting.weight_maps import weight_maps_of_run
 from dml.runs import evaluate_run, kept_step, load_metrics
 from tests.photographs import write_photographs
 from train import train
@@ -52,7 +52,7 @@ def test_its_page_says_that_there_are_no_test_classes(final: Path) -> None:
 
 def test_it_is_looked_into_by_its_training_images_and_has_no_queries(final: Path) -> None:
     options = {"seed": 0, "checkpoint": "best", "data": None, "device": "cpu"}
-    assert attention_of_run(final, [], count=2, **options).total == 24
+    assert weight_maps_of_run(final, [], count=2, **options).total == 24
     with pytest.raises(ValueError, match="trained on all classes, it has no test images"):
         retrieval_grid_of_run(final, count=2, neighbours=2, order="hardest", **options)
 

@@ -12,7 +12,6 @@ import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from dml.attention import NoGridError, NoWeightsError, attention_maps
 from dml.config import TrainConfig
 from dml.functional.overlay import FULL, tint
 from dml.model import EmbeddingModel
@@ -29,6 +28,7 @@ from dml.reporting.terminal import metric_text
 from dml.run_folder import RunFolder
 from dml.runs import kept_step, load_metrics
 from dml.training import read_steps
+from dml.weight_maps import NoGridError, NoWeightsError, weight_maps
 
 __all__ = ["Contents", "TestSet", "gather"]
 
@@ -372,7 +372,7 @@ def _looks(test: TestSet, images: Thumbnails | None, model: EmbeddingModel | Non
     count = min(LOOKED_AT, len(test.labels))
     rows = [(2 * i + 1) * len(test.labels) // (2 * count) for i in range(count)]
     try:
-        maps = attention_maps(model, torch.stack([images.tensor(row) for row in rows]), strongest=STRONGEST)
+        maps = weight_maps(model, torch.stack([images.tensor(row) for row in rows]), strongest=STRONGEST)
     except (NoWeightsError, NoGridError):
         return []
     large = torch.nn.functional.interpolate(
