@@ -9,7 +9,7 @@ from dml.reporting.published import published
 from dml.reporting.report import print_tables, report_runs
 from dml.reporting.results import Run, Setting, find_runs, group_by_setting, missing_folds
 from dml.reporting.statistics import Estimate, estimate, paired_difference
-from dml.reporting.sweep import sweep_table
+from dml.reporting.sweep import sweep_table, winner_command
 from dml.reporting.tables import (
     FORMATS,
     csv_table,
@@ -59,5 +59,6 @@ __all__ = [
     "sweep_table",
     "table_paths",
     "terminal_tables",
+    "winner_command",
     "write_report",
 ]

@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -158,6 +159,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
             if not users:
                 traceback.print_exception(error)
             sys.stderr.write(f"{process}error: {error if users else _defect(error)}\n")
+            _remove_empty_folder()
             if _in_sweep():
                 raise  # Hydra goes on with the other runs and reports the failure after them
             sys.exit(2 if users else 1)
@@ -192,6 +194,13 @@ def _way_on() -> str:
     if not RunFolder(Path(folder)).last.exists():
         return ""
     return f"; the run goes on from its last checkpoint by: {resume_command(folder)}"
+
+
+def _remove_empty_folder() -> None:
+    """The folder that Hydra made for a run which was refused before it wrote anything."""
+    if HydraConfig.initialized():
+        with suppress(OSError):  # it is not empty, or not there
+            Path(HydraConfig.get().runtime.output_dir).rmdir()
 
 
 def _in_sweep() -> bool:
