@@ -9,7 +9,7 @@ checkpoints/last.pt   everything that is needed to go on; best.pt: the weights t
 best_on_test.json     the test metrics of the validation where they were best, if they were asked for
 metrics.json          {"val": {...}, "test": {...}} of best.pt; under protocol=conventional "train" instead of "val",
                       and "best_on_test" if it was asked for; "step" that of best.pt, "untrained" the figures of the
-                      val (or train) images at step 0; docs/after_a_run.md describes each key
+                      val (or train) images at step 0; docs/reading_a_run.md describes each key
 test_embeddings.npz   vectors, labels, class_names, files, is_query and is_gallery of the test set
 report.html           all of this as one page for people
 tensorboard/          event files

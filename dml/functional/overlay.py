@@ -21,7 +21,7 @@ FAINTEST = 0.02  # departures below are drawn pale: stretched to full colour, no
 
 
 def departure(maps: Tensor) -> float:
-    """The largest distance of a map from 1, and at least 0.02: what `tint` draws in full colour."""
+    """The largest distance of a map from 1, and at least 0.02."""
     return max(FAINTEST, float((maps - 1).abs().amax()))
 
 
