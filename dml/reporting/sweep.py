@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
+from dml.overrides import train_command
 from dml.retrieval import metric
 
 __all__ = ["sweep_table", "winner_command"]
@@ -37,7 +37,7 @@ def winner_command(study: Any, overrides: Sequence[str]) -> str | None:
     if not any(trial.state.name == "COMPLETE" for trial in study.get_trials()):
         return None
     drawn = [f"{key}={value}" for key, value in study.best_trial.params.items()]
-    return shlex.join(["python", "train.py", *overrides, *drawn])
+    return train_command(*overrides, *drawn)
 
 
 def _drawn(value: Any) -> str:

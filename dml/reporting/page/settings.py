@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dml.config import TrainConfig, register_schema, settings, to_plain
+from dml.overrides import argument
 from dml.run_folder import RunFolder
 
 __all__ = [
@@ -76,7 +77,7 @@ def commands_of(folder: RunFolder, environment: Mapping[str, Any], *, last: bool
     """
     run = shlex.quote(str(folder))
     typed = str(environment.get("command", ""))
-    final = _final(typed, run) if typed and not last else ""
+    final = _final(typed, folder.path) if typed and not last else ""
     repeat = [Command("train it again, as it was typed", typed)] if typed else []
     return [
         *repeat,
@@ -90,14 +91,14 @@ def commands_of(folder: RunFolder, environment: Mapping[str, Any], *, last: bool
     ]
 
 
-def _final(typed: str, run: str) -> str:
+def _final(typed: str, run: Path) -> str:
     """What was typed for a run, for a final model instead."""
     words = shlex.split(typed)
     if "-m" in words or "--multirun" in words or not words[0].startswith("python"):
         return ""
     own = ("protocol=", "protocol.", "hydra.", "resume=", "trainer.max_steps=")
     kept = ["python", *(word for word in words[1:] if not word.startswith(own))]
-    return f"{shlex.join(kept)} protocol=all protocol.run={run}"
+    return shlex.join([*kept, "protocol=all", argument("protocol.run", run)])
 
 
 def _defaults() -> dict[str, Any]:
