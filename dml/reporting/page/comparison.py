@@ -16,7 +16,7 @@ from dml.config import settings, to_plain
 from dml.reporting.outcome import read_course
 from dml.reporting.page.charts import Series, line_chart
 from dml.reporting.page.classes import Interval, class_figures, interval_over_classes
-from dml.reporting.page.contents import Contents, TestSet
+from dml.reporting.page.sections import Contents, TestSet
 from dml.reporting.page.settings import key_text, value_text
 from dml.run_folder import RunFolder
 

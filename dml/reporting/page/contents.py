@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from dml.config import TrainConfig
 from dml.functional.overlay import FULL, tint
 from dml.model import EmbeddingModel
-from dml.reporting.embeddings import read_embeddings
-from dml.reporting.outcome import Course, outcome, read_course
-from dml.reporting.page.charts import Series, histogram, line_chart, point_path
+from dml.reporting.outcome import outcome, read_course
+from dml.reporting.page.charts import histogram, point_path
 from dml.reporting.page.classes import ClassFigures, Interval, class_figures, interval_over_classes
+from dml.reporting.page.course import course_charts
 from dml.reporting.page.images import Sheet, Thumbnails, data_of, sheet_of
 from dml.reporting.page.pairs import confused_pairs, sampled_similarities
 from dml.reporting.page.plane import Plane, chosen_images, principal_plane, shown_points, umap_plane
-from dml.reporting.page.settings import Command, Difference, commands_of, differences_from_defaults, headline
+from dml.reporting.page.sections import (
+    Confusion,
+    Contents,
+    Look,
+    PlaneView,
+    Row,
+    Shown,
+    Spot,
+    TestSet,
+    WorstClass,
+)
+from dml.reporting.page.settings import commands_of, differences_from_defaults, headline
 from dml.reporting.queries import QueryRanking, nearest_right, order_queries, rank_queries
 from dml.reporting.terminal import metric_text
 from dml.run_folder import RunFolder
 from dml.runs import kept_step, load_metrics
-from dml.training import read_steps
 from dml.weight_maps import NoGridError, NoWeightsError, weight_maps
 
-__all__ = ["Contents", "TestSet", "gather"]
+__all__ = ["gather"]
 
 NEIGHBOURS = 5
 HARDEST = 6
@@ -39,123 +47,6 @@ WORST = 8
 MOST_CLASSES = 1000  # in the whole table
 LOOKED_AT, STRONGEST, ENLARGED = 4, 3, 160  # images, prototypes of each, pixels
 SHEET_SIDE = 48
-SMOOTHED = 25  # steps in a running mean of the loss
-NO_CHART = Markup("")
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """The embeddings of a run: vectors (n, D), labels (n,), the names of classes and images; is_query (n,) or None."""
-
-    __test__ = False  # no test, for pytest
-
-    vectors: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    class_names: Sequence[str]
-    files: Sequence[str]
-    is_query: NDArray[np.bool_] | None
-
-    @classmethod
-    def read(cls, folder: RunFolder) -> TestSet:
-        """Raises InputError for a file that no run writes so."""
-        stored = read_embeddings(folder.test_embeddings)
-        both = bool(stored["is_query"].all() and stored["is_gallery"].all())
-        names, files = (tuple(map(str, stored[name])) for name in ("class_names", "files"))
-        roles = None if both else stored["is_query"].astype(bool)
-        return cls(
-            stored["vectors"].astype(np.float32), stored["labels"].astype(np.int64), names, files, roles
-        )
-
-
-class Row(NamedTuple):
-    """A metric: its name, and its figure for each set, as text; interval of the test classes, as text."""
-
-    name: str
-    values: Sequence[str]
-    interval: str
-
-
-class Shown(NamedTuple):
-    """An image with its class and a note; data is "" where the data set is not at hand. right: None for a query."""
-
-    data: str
-    name: str
-    note: str
-    right: bool | None
-
-
-class WorstClass(NamedTuple):
-    name: str
-    image: Shown
-    queries: int
-    recall: float
-    average_precision: float
-
-
-class Confusion(NamedTuple):
-    first: str
-    second: str
-    confused: int
-    queries: int
-    images: Sequence[Shown]
-
-
-class Look(NamedTuple):
-    """An image and its maps, each with a caption."""
-
-    name: str
-    pictures: Sequence[tuple[str, str]]
-
-
-class Spot(NamedTuple):
-    """A place in the plane with an image: its number in the sheet, and its class."""
-
-    x: float
-    y: float
-    number: int
-    label: int
-
-
-class PlaneView(NamedTuple):
-    """path: of all images, as SVG; spots: those with an image; names: of their classes by number, as JSON."""
-
-    name: str
-    note: str
-    path: str
-    spots: Sequence[Spot]
-    names: str
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Everything that the template of a run writes; parts that the run does not have are empty."""
-
-    name: str
-    headline: str
-    folder: str
-    kept: int | None
-    settings: TrainConfig
-    environment: Mapping[str, Any]
-    sentences: Sequence[str]
-    sets: Sequence[str]
-    rows: Sequence[Row]
-    differences: Sequence[Difference]
-    commands: Sequence[Command]
-    course: Sequence[Markup]
-    test: TestSet | None = None
-    ranking: QueryRanking | None = None
-    classes: Sequence[WorstClass] = ()
-    worst: Sequence[WorstClass] = ()
-    all_classes: int = 0
-    class_chart: Markup = NO_CHART
-    confusions: Sequence[Confusion] = ()
-    hardest: Sequence[Sequence[Shown]] = ()
-    unanswered: int = 0
-    similarity_chart: Markup = NO_CHART
-    planes: Sequence[PlaneView] = ()
-    sheet: Sheet | None = None
-    looks: Sequence[Look] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
 
 
 def gather(
@@ -177,53 +68,22 @@ def gather(
         MissingFileError: the run is not finished.
         InputError: its embeddings are damaged.
     """
-    metrics, course = load_metrics(folder), read_course(folder)
-    environment = (
-        json.loads(folder.environment.read_text(encoding="utf-8")) if folder.environment.exists() else {}
-    )
-    common: dict[str, Any] = {
-        "name": folder.path.name,
-        "headline": headline(cfg),
-        "folder": str(folder),
-        "kept": kept_step(folder),
-        "settings": cfg,
-        "environment": environment,
-        "sentences": outcome(folder),
-        "differences": differences_from_defaults(cfg),
-        "commands": commands_of(folder, environment, last="test" not in metrics or not kept_step(folder)),
-        "course": _course_charts(folder, course, kept_step(folder)),
-    }
+    metrics = load_metrics(folder)
+    common = _of_every_run(folder, cfg, metrics)
     if not folder.test_embeddings.exists():
         sets, rows = _figures(metrics, None, None)
         return Contents(**common, sets=sets, rows=rows, notes=["This run has no test classes."])
     test = TestSet.read(folder)
-    gallery = len(test.labels) - 1 if test.is_query is None else int((~test.is_query).sum())
-    ranking = rank_queries(
-        torch.from_numpy(test.vectors),
-        test.labels,
-        test.is_query,
-        min(NEIGHBOURS, gallery),
-        recall_at=[k for k in cfg.evaluator.recall_at if k <= gallery],
-    )
-    by_class = class_figures(test.labels[ranking.queries], ranking.recall, ranking.average_precision)
+    ranking = _ranking(test, cfg)
     sets, rows = _figures(metrics, test, ranking)
-    order = np.lexsort((by_class.recall, by_class.average_precision))
     planes, sheet = _planes(test, images, umap=umap)
     return Contents(
         **common,
+        **_by_class(test, ranking, images),
         sets=sets,
         rows=rows,
         test=test,
         ranking=ranking,
-        classes=[_of_class(test, by_class, int(i), None) for i in order[:MOST_CLASSES]],
-        worst=[_of_class(test, by_class, int(i), images) for i in order[:WORST]],
-        all_classes=len(by_class.labels),
-        class_chart=histogram(
-            {"": by_class.average_precision},
-            title="Classes by their map@r",
-            x_label="map@r of the class (1 is perfect)",
-            bins=np.linspace(0, 1, 21),
-        ),
         confusions=_confusions(test, ranking, images),
         hardest=_hardest(test, ranking, images),
         unanswered=int((ranking.average_precision == 0).sum()),
@@ -233,6 +93,48 @@ def gather(
         looks=_looks(test, images, model),
         notes=[] if images else ["The data set was not at hand, so the page has no images."],
     )
+
+
+def _of_every_run(
+    folder: RunFolder, cfg: TrainConfig, metrics: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    file, kept = folder.environment, kept_step(folder)
+    environment = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return {
+        "name": folder.path.name,
+        "headline": headline(cfg),
+        "folder": str(folder),
+        "kept": kept,
+        "settings": cfg,
+        "environment": environment,
+        "sentences": outcome(folder),
+        "differences": differences_from_defaults(cfg),
+        "commands": commands_of(folder, environment, last="test" not in metrics or not kept),
+        "course": course_charts(folder, read_course(folder), kept),
+    }
+
+
+def _ranking(test: TestSet, cfg: TrainConfig) -> QueryRanking:
+    gallery = len(test.labels) - 1 if test.is_query is None else int((~test.is_query).sum())
+    ranks = [k for k in cfg.evaluator.recall_at if k <= gallery]
+    vectors, count = torch.from_numpy(test.vectors), min(NEIGHBOURS, gallery)
+    return rank_queries(vectors, test.labels, test.is_query, count, recall_at=ranks)
+
+
+def _by_class(test: TestSet, ranking: QueryRanking, images: Thumbnails | None) -> dict[str, Any]:
+    figures = class_figures(test.labels[ranking.queries], ranking.recall, ranking.average_precision)
+    order = np.lexsort((figures.recall, figures.average_precision))
+    return {
+        "classes": [_of_class(test, figures, int(i), None) for i in order[:MOST_CLASSES]],
+        "worst": [_of_class(test, figures, int(i), images) for i in order[:WORST]],
+        "all_classes": len(figures.labels),
+        "class_chart": histogram(
+            {"": figures.average_precision},
+            title="Classes by their map@r",
+            x_label="map@r of the class (1 is perfect)",
+            bins=np.linspace(0, 1, 21),
+        ),
+    }
 
 
 def _figures(
@@ -257,41 +159,6 @@ def _between(interval: Interval | None) -> str:
     if interval is None or np.isnan(interval.low):
         return ""
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
-
-
-def _course_charts(folder: RunFolder, course: Course, kept: int | None) -> list[Markup]:
-    charts = []
-    steps = read_steps(folder.steps)
-    if steps:
-        x = np.array(list(steps), dtype=np.float64)
-        loss = np.array([loss for loss, _ in steps.values()])
-        width = min(SMOOTHED, len(loss))
-        smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-        lines = [
-            Series("each step", x, loss, style=1, faint=True),
-            Series(f"mean of {width} steps", x[width - 1 :], smooth, style=1),
-        ]
-        charts.append(line_chart(lines, title="Loss in training", x_label="step", mark=kept))
-    at = np.array(course.steps, dtype=np.float64)
-    figures = [name for name in ("recall@1", "r_precision", "map@r") if f"val/{name}" in course.columns]
-    lines = [
-        Series(name, at, np.array(course.columns[f"val/{name}"]), style)
-        for style, name in enumerate(figures, start=1)
-    ]
-    charts.append(line_chart(lines, title="Validation", x_label="step", percent=True, mark=kept))
-    terms = [name for name in course.columns if name.startswith("loss/")]
-    lines = [
-        Series(name.removeprefix("loss/"), at, np.array(course.columns[name]), style)
-        for style, name in enumerate(terms[:6], start=1)
-    ]
-    if len(terms) > 1:
-        charts.append(line_chart(lines, title="Terms of the loss", x_label="step", mark=kept))
-    spread = course.columns.get("weights/spread")
-    if spread is not None:
-        line = [Series("", at, np.array(spread), 1)]
-        title = "How far the weights vary (0 is average pooling)"
-        charts.append(line_chart(line, title=title, x_label="step", percent=True, mark=kept))
-    return [chart for chart in charts if chart]
 
 
 def _of_class(test: TestSet, figures: ClassFigures, i: int, images: Thumbnails | None) -> WorstClass:

@@ -18,8 +18,9 @@ from dml.distributed import is_main
 from dml.errors import InputError, MissingFileError, UserError, user_files
 from dml.model import EmbeddingModel
 from dml.reporting.page.comparison import comparison_of
-from dml.reporting.page.contents import Contents, TestSet, gather
+from dml.reporting.page.contents import gather
 from dml.reporting.page.images import Thumbnails
+from dml.reporting.page.sections import Contents, TestSet
 from dml.run_folder import RunFolder
 from dml.runs import located_config, trained_model
 
