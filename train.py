@@ -19,7 +19,13 @@ from dml.assembly import (
 from dml.config import TrainConfig, register_schema, settle
 from dml.distributed import process_group
 from dml.overrides import as_typed
-from dml.reporting import print_departures, print_results, readable_errors, refuse_former_names
+from dml.reporting import (
+    print_departures,
+    print_results,
+    readable_errors,
+    refuse_former_names,
+    report_finished_run,
+)
 from dml.runs import check_data, finish_run, open_run, start_run, trained_model
 
 
@@ -42,13 +48,14 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
 
     # chosen by the protocol, never by the test classes
     best = trained_model(cfg, run.folder, device=trainer.device)
-    val, test = evaluator(best, data.val), evaluator(best, data.test)
+    found = {name: evaluator(best, records) for name, records in data.measured.items()}
     finish_run(
         run.folder,
-        metrics={data.val_name: val.metrics, "test": test.metrics},
+        metrics={name: evaluation.metrics for name, evaluation in found.items()},
         records=data.test,
-        embeddings=test.embeddings,
+        embeddings=found["test"].embeddings if "test" in found else None,
     )
+    report_finished_run(run.folder, cfg, records=data.test, model=best)
     print_results(run.folder)
 
 

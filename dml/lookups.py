@@ -10,19 +10,25 @@ In a defaults list, where names are chosen before there are values, the choice c
 And the name of a folder, which no text can be as it is:
 
     subdir: ${hydra.job.num}_${folder_name:${hydra.job.override_dirname}}
+
+And the step whose weights a finished run kept:
+
+    max_steps: ${kept_step:runs/chosen}
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from dml.errors import InputError
+from dml.errors import InputError, MissingFileError
 
 __all__ = ["register_lookups"]
 
@@ -31,7 +37,7 @@ NO_NAME = re.compile(r"[/\\\x00-\x1f]")  # what parts folders, and what cannot b
 
 
 def register_lookups() -> None:
-    """Make ``by_dataset``, ``by_kind`` and ``folder_name`` known to OmegaConf.
+    """Make ``by_dataset``, ``by_kind``, ``kept_step`` and ``folder_name`` known to OmegaConf.
 
     ``by_dataset`` takes the value under the name of the data set, or else under ``other``. ``by_kind`` takes that under
     ``proxies`` for a loss that learns something for each class, and else that under ``pairs``.
@@ -40,6 +46,7 @@ def register_lookups() -> None:
     OmegaConf.register_new_resolver("by_dataset", _by_dataset, replace=True)
     OmegaConf.register_new_resolver("by_kind", _by_kind, replace=True)
     OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+    OmegaConf.register_new_resolver("kept_step", _kept_step, replace=True)
 
 
 def _by_dataset(*arguments: Any, _root_: DictConfig) -> Any:
@@ -55,6 +62,24 @@ def _by_dataset(*arguments: Any, _root_: DictConfig) -> Any:
 def _by_kind(*arguments: Any, _root_: DictConfig) -> Any:
     *chosen, table = arguments
     return table["proxies" if _has_proxies(chosen[0] if chosen else _root_.loss) else "pairs"]
+
+
+def _kept_step(folder: str) -> int:
+    path = Path(folder) / "metrics.json"
+    if not path.is_file():
+        raise MissingFileError(
+            f"protocol.run={folder} is no finished run, there is no {path}: train one on a split first, with the same "
+            "choices, and name its folder"
+        )
+    step = json.loads(path.read_text(encoding="utf-8")).get("step")
+    if not step:
+        why = (
+            "kept the untrained model"
+            if step == 0
+            else "is of a version that did not write which step it kept"
+        )
+        raise InputError(f"protocol.run={folder} {why}: name another run, or say trainer.max_steps yourself")
+    return int(step)
 
 
 def _has_proxies(loss: str | DictConfig) -> bool:

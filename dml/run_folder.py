@@ -8,8 +8,10 @@ checkpoints/last.pt   everything that is needed to go on; best.pt: the weights t
                       validation classes, or the last ones under protocol=conventional
 best_on_test.json     the test metrics of the validation where they were best, if they were asked for
 metrics.json          {"val": {...}, "test": {...}} of best.pt; under protocol=conventional "train" instead of "val",
-                      and "best_on_test" if it was asked for
+                      and "best_on_test" if it was asked for; "step" that of best.pt, "untrained" the figures of the
+                      val (or train) images at step 0; docs/reading_a_run.md describes each key
 test_embeddings.npz   vectors, labels, class_names, files, is_query and is_gallery of the test set
+report.html           all of this as one page for people
 tensorboard/          event files
 """
 
@@ -72,6 +74,10 @@ class RunFolder:
     @property
     def test_embeddings(self) -> Path:
         return self.path / "test_embeddings.npz"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def tensorboard(self) -> Path:

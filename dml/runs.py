@@ -5,6 +5,7 @@ With several processes the main one writes, and all read.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import warnings
@@ -38,6 +39,7 @@ __all__ = [
     "check_data",
     "evaluate_run",
     "finish_run",
+    "kept_step",
     "load_metrics",
     "load_model",
     "located_config",
@@ -80,9 +82,15 @@ Folder = str | os.PathLike[str]
 
 
 def finish_run(
-    folder: Folder, *, metrics: Mapping[str, Mapping[str, float]], records: Records, embeddings: Embeddings
+    folder: Folder,
+    *,
+    metrics: Mapping[str, Mapping[str, float]],
+    records: Records | None,
+    embeddings: Embeddings | None,
 ) -> None:
     """Write the metrics and the test embeddings, each whole or not at all.
+
+    records, embeddings: the test images and what was made of them; None for a run without test classes.
 
     Raises:
         FileError: the folder cannot be written; the checkpoints in it stay, and resume= goes on from there.
@@ -91,10 +99,32 @@ def finish_run(
         return
     run = RunFolder(Path(folder))
     with user_files(f"writing the results of {run}"):
-        _write_embeddings(run.test_embeddings, records, embeddings)
+        if records is not None and embeddings is not None:
+            _write_embeddings(run.test_embeddings, records, embeddings)
         figures = {split: dict(values) for split, values in metrics.items()} | load_best_on_test(run)
-        _write_json(run.metrics, figures)
+        _write_json(run.metrics, {**figures, **_course(run)})
     unlock_folder(run.path)
+
+
+def _course(run: RunFolder) -> dict[str, Any]:
+    """The step that was kept, and the validation figures of the model before the first one."""
+    course: dict[str, Any] = {}
+    if untrained := _untrained(run):
+        course["untrained"] = untrained
+    if run.best.exists() and "step" in (best := load_checkpoint(run.best)):
+        course["step"] = best["step"]
+    return course
+
+
+def _untrained(run: RunFolder) -> dict[str, float]:
+    if not run.history.exists():
+        return {}
+    with run.history.open(newline="", encoding="utf-8") as file:
+        first = next(csv.DictReader(file), {"step": ""})
+    if first["step"] != "0":
+        return {}
+    figures = {name.removeprefix("val/"): value for name, value in first.items() if name.startswith("val/")}
+    return {name: json.loads(value) for name, value in figures.items() if value}
 
 
 def _write_embeddings(path: Path, records: Records, embeddings: Embeddings) -> None:
@@ -186,10 +216,7 @@ def evaluate_run(
         )
     evaluator = build_evaluator(cfg, splits)
     model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
-    return {
-        splits.val_name: evaluator(model, splits.val).metrics,
-        "test": evaluator(model, splits.test).metrics,
-    }
+    return {name: evaluator(model, records).metrics for name, records in splits.measured.items()}
 
 
 def located_config(
@@ -214,7 +241,7 @@ def located_config(
 
 
 def load_metrics(folder: Folder) -> dict[str, dict[str, float]]:
-    """The content of ``metrics.json``.
+    """The figures in ``metrics.json``, by the name of what was measured; dml/run_folder.py says which there are.
 
     Raises:
         MissingFileError: the run is not finished, or the folder is no run folder.
@@ -224,8 +251,14 @@ def load_metrics(folder: Folder) -> dict[str, dict[str, float]]:
         raise MissingFileError(
             f"no metrics at {path}: the run is not finished; go on with it by: {resume_command(folder)}"
         )
-    metrics: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
-    return metrics
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {name: figures for name, figures in content.items() if isinstance(figures, dict)}
+
+
+def kept_step(folder: Folder) -> int | None:
+    """The step of ``best.pt`` of a finished run; None in the folder of a version that did not write it."""
+    step = json.loads(RunFolder(Path(folder)).metrics.read_text(encoding="utf-8")).get("step")
+    return None if step is None else int(step)
 
 
 def _write_config(path: Path, plain: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dml.errors import InputError
-from dml.functional.overlay import departure, tint
+from dml.functional.overlay import FULL, departure, tint
 from dml.functional.transport import TransportPlan
 from dml.model import EmbeddingModel
 from dml.modes import evaluation_mode
@@ -59,7 +59,7 @@ class WeightMaps(NamedTuple):
 
 
 class DrawnMaps(NamedTuple):
-    """pixels: (3, height, width) uint8; departures: from uniform, what has full colour, for each kind of map."""
+    """pixels: (3, height, width) uint8; departures: the largest from uniform, for each kind of map."""
 
     pixels: Tensor
     departures: dict[str, float]
@@ -108,10 +108,10 @@ def drawn_maps(maps: WeightMaps, *, side: int) -> DrawnMaps:
     size = [max(1, round(scale * length)) for length in maps.images.shape[-2:]]
     images = F.interpolate(maps.images, size, mode="bilinear", antialias=True)
     departures = {"weights": departure(maps.weights)}
-    rows = [images, tint(images, maps.weights, departures["weights"])]
+    rows = [images, tint(images, maps.weights, FULL)]
     if maps.prototypes.shape[1]:
         departures["prototypes"] = departure(maps.prototype_maps)
-        rows += [tint(images, layer, departures["prototypes"]) for layer in maps.prototype_maps.unbind(1)]
+        rows += [tint(images, layer, FULL) for layer in maps.prototype_maps.unbind(1)]
     framed = [F.pad(row, [MARGIN] * 4, value=255) for row in rows]
     return DrawnMaps(torch.cat([torch.cat(list(row), dim=2) for row in framed], dim=1), departures)
 

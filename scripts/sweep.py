@@ -18,7 +18,7 @@ from rich.console import Console
 
 from dml.config import ConfigError, TrainConfig, parse_arguments, register_schema
 from dml.overrides import as_typed, train_command
-from dml.reporting import readable_errors, sweep_table
+from dml.reporting import readable_errors, sweep_table, winner_command
 from dml.sweep import read_space, run_sweep
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -47,11 +47,14 @@ def main() -> None:
         return
     arguments = parse_arguments(Arguments, sys.argv[1:])
     register_schema()
-    space = read_space(CONFIGS / "sweep" / f"{arguments.space}.yaml")
+    space = read_space(CONFIGS / "sweep" / f"{arguments.space.removesuffix('.yaml')}.yaml")
     space.overrides += arguments.overrides
-    folder = Path(arguments.folder or f"runs/sweeps/{arguments.space}")
+    folder = Path(arguments.folder or f"runs/sweeps/{arguments.space.removesuffix('.yaml')}")
     study = run_sweep(space, folder, compose, trials=arguments.trials)
-    Console().print(sweep_table(study))
+    console = Console()
+    console.print(sweep_table(study))
+    if command := winner_command(study, space.overrides):
+        console.print(f"the best one: {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,14 @@ OURS = {"dml", "tests", "train", "contestants", *(file.stem for file in (ROOT / 
 # read in an environment of open-metric-learning's, see benchmarks/peers.py
 OF_A_PEER = {"oml", "pandas", "tqdm"}
 USED_UNSEEN = {"tensorboard"}  # torch.utils.tensorboard imports it
-NOT_IN_DEV = {"pillow-heif", "datasets"}  # extras of their own, without which the tests run
+NOT_IN_DEV = {"pillow-heif", "datasets", "umap-learn"}  # extras of their own, without which the tests run
 # on some systems and Pythons, by their markers, and the above
 LEFT_OUT = {
     "faiss-cpu": {"faiss"},
     "tomli": {"tomli"},
     "pillow-heif": {"pillow_heif"},
     "datasets": {"datasets"},
+    "umap-learn": {"umap"},
 }
 STANDARD = sys.stdlib_module_names | {"tomllib"}
 

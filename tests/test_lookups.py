@@ -87,3 +87,23 @@ def test_a_name_that_is_no_loss_is_refused_with_those_that_are() -> None:
         pytest.raises(MissingConfigException, match=r"(?s)Could not find 'loss/my_loss'.*contrastive"),
     ):
         compose("train", ["published=mlrc", "dataset=cub", "loss=my_loss"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is no finished run"),
+        ('{"test": {}}', "of a version that did not write"),
+        ('{"step": 0}', "kept the untrained model"),
+    ],
+)
+def test_a_run_without_a_length_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(InterpolationResolutionError, match=f"protocol.run=.* {said}"):
+        look_up(f"${{kept_step:{tmp_path}}}")
+
+
+def test_the_length_of_a_run_is_the_step_that_it_kept(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"step": 250}')
+    assert look_up(f"${{kept_step:{tmp_path}}}") == 250

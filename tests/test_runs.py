@@ -19,7 +19,7 @@ from dml.config import EXECUTION, TrainConfig, load_config
 from dml.data import Records
 from dml.errors import FileError, OccupiedError
 from dml.retrieval import Embeddings, retrieval_metrics
-from dml.runs import evaluate_run, finish_run, load_metrics, open_run, start_run
+from dml.runs import evaluate_run, finish_run, kept_step, load_metrics, open_run, start_run
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -38,7 +38,9 @@ def test_a_run_folder_holds_all_that_it_promises(smoke_run: Path) -> None:
         "gallery",
         "left_out",
     ]
-    assert list(metrics) == ["val", "test"] and all(list(values) == names for values in metrics.values())
+    assert list(metrics) == ["val", "test", "untrained"] and all(
+        list(values) == names for values in metrics.values()
+    )
     environment = json.loads((smoke_run / "environment.json").read_text())
     assert environment["seed"] == 0 and environment["packages"]["torch"] and "git_revision" in environment
     record = torch.load(smoke_run / "checkpoints" / "last.pt", weights_only=True)["record"]
@@ -90,7 +92,26 @@ def test_queries_and_gallery_are_stored_with_the_test_embeddings(tmp_path: Path)
 
 def test_a_loaded_run_gives_its_figures_again_to_the_last_digit(smoke_run: Path) -> None:
     metrics = evaluate_run(smoke_run)
-    assert {split: dict(values) for split, values in metrics.items()} == load_metrics(smoke_run)
+    stored = load_metrics(smoke_run)
+    del stored["untrained"]
+    assert {split: dict(values) for split, values in metrics.items()} == stored
+
+
+def test_the_figures_say_which_step_was_kept_and_what_the_untrained_model_had(smoke_run: Path) -> None:
+    with (smoke_run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = max(rows, key=lambda row: float(row["val/map@r"]))
+    untrained = load_metrics(smoke_run)["untrained"]
+    assert kept_step(smoke_run) == int(best["step"])
+    assert untrained == {name: float(rows[0][f"val/{name}"]) for name in load_metrics(smoke_run)["val"]}
+    assert isinstance(untrained["queries"], int)
+
+
+def test_figures_of_an_earlier_version_are_read_without_a_step(smoke_run: Path, tmp_path: Path) -> None:
+    content = json.loads((smoke_run / "metrics.json").read_text())
+    earlier = {split: content[split] for split in ("val", "test")}
+    (tmp_path / "metrics.json").write_text(json.dumps(earlier))
+    assert load_metrics(tmp_path) == earlier and kept_step(tmp_path) is None
 
 
 def test_a_loaded_model_embeds_pictures_with_its_own_preprocessing(smoke_run: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dml.config import ConfigError, TrainConfig
 from dml.data import Records, Splits, loading
-from dml.reporting import sweep_table
+from dml.reporting import sweep_table, winner_command
 from dml.run_folder import RunFolder
 from dml.sweep import SearchSpace, read_space, run_sweep
 from dml.training import NonFiniteLossError
@@ -102,6 +102,16 @@ def test_a_trial_below_the_median_is_pruned(
     with console.capture() as captured:
         console.print(sweep_table(study))
     assert "90.00%" in captured.get() and "pruned" in captured.get()
+    command = winner_command(study, ["pooling=gsp"])
+    assert command == "python train.py pooling=gsp " + " ".join(
+        f"{key}={value}" for key, value in study.best_trial.params.items()
+    )
+    compose(command.split()[2:])
+
+
+def test_without_a_complete_trial_nothing_is_the_best(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    assert winner_command(study, []) is None
 
 
 def test_a_trial_whose_loss_is_not_finite_fails_and_the_search_goes_on(

@@ -118,4 +118,4 @@ def test_a_typing_error_ends_with_a_sentence_and_without_a_traceback(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
     )
     assert result.returncode != 0 and message in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "run").exists()

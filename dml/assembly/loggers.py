@@ -11,9 +11,17 @@ from torch import Tensor
 
 from dml.config import TrainConfig, build
 from dml.data import Records
+from dml.devices import choose_device
 from dml.distributed import is_main
 from dml.run_folder import RunFolder
-from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, TensorBoardLogger
+from dml.training import (
+    HistoryLogger,
+    Logger,
+    ProgressLogger,
+    SlowStepLogger,
+    StepLogger,
+    TensorBoardLogger,
+)
 from dml.training.loggers import close_or_warn, open_or_warn
 
 __all__ = ["open_loggers"]
@@ -39,9 +47,12 @@ def open_loggers(
         images = None if watched is None else _spread_images(cfg, watched)
         return TensorBoardLogger(run.tensorboard, start=start, images=images)
 
+    threads = torch.get_num_threads()
+    threaded = choose_device(cfg).type == "cpu" and threads > 1
     loggers = [
         *open_or_warn(run.history.name, lambda: HistoryLogger(run.history, start=start)),
         *open_or_warn(run.steps.name, lambda: StepLogger(run.steps, start=start)),
+        *([SlowStepLogger(threads=threads)] if threaded else ()),
         *(open_or_warn("TensorBoard", tensorboard) if cfg.logger.tensorboard else ()),
         *open_or_warn("the bar", lambda: ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, cast
@@ -15,7 +16,7 @@ from dml.assembly.parts import build_sampler
 from dml.config import ConfigError, TrainConfig, build, checked, to_plain
 from dml.data import Records, Sampler, Splits, contents, training_batches
 from dml.devices import choose_device, choose_workers, prepare_device
-from dml.distributed import world_size
+from dml.distributed import is_main, world_size
 from dml.environment import describe_environment
 from dml.losses import Objective, split_by_class
 from dml.model import EmbeddingModel
@@ -32,6 +33,8 @@ from dml.training import (
 from dml.types import Batch
 
 __all__ = ["build_trainer", "environment_of"]
+
+log = logging.getLogger(__name__)
 
 
 def build_trainer(
@@ -74,7 +77,26 @@ def build_trainer(
         val_chooses=data.val_chooses,
     )
     _learn_draws(cfg, trainer)
+    if is_main():
+        _log_course(cfg, device, batch_size=len(first), images=len(data.train))
     return trainer
+
+
+def _log_course(cfg: TrainConfig, device: torch.device, *, batch_size: int, images: int) -> None:
+    """Say how much is trained, and on what."""
+    size, steps = cfg.transform.size, cfg.trainer.max_steps
+    log.info(
+        "%s steps of %s images at %d × %d pixels: %.1f steps an epoch, %.1f epochs",
+        f"{steps:,}",
+        f"{batch_size:,}",
+        size,
+        size,
+        images / batch_size,
+        steps * batch_size / images,
+    )
+    workers, processes = choose_workers(cfg, device), world_size()
+    among = f", {processes} processes" if processes > 1 else ""
+    log.info("on %s%s: %d threads, %d that load images", device, among, torch.get_num_threads(), workers)
 
 
 def _check_resting(cfg: TrainConfig, groups: list[dict[str, Any]]) -> None:
@@ -98,7 +120,7 @@ def _validation(cfg: TrainConfig, evaluator: Evaluator, data: Splits, run: RunFo
     best_on_test = BestOnTest(run, select_by=cfg.trainer.select_by)
 
     def validate(model: EmbeddingModel) -> dict[str, float]:
-        if data.follow_test:
+        if data.follow_test and data.test is not None:
             best_on_test.update(evaluator(model, data.test).metrics)
         return evaluator(model, data.val).metrics
 

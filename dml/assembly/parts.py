@@ -35,7 +35,7 @@ def build_data(cfg: TrainConfig) -> Splits:
 
 
 def _log_parts(splits: Splits) -> None:
-    parts = {"train": splits.train, splits.val_name: splits.val, "test": splits.test}
+    parts = {"train": splits.train, **splits.measured}
     for name, records in parts.items():
         queries = 0 if records.is_query is None else int(records.is_query.sum())
         share = f", {queries:,} of them queries" if queries else ""
@@ -87,6 +87,6 @@ def build_evaluator(cfg: TrainConfig, data: Splits) -> Evaluator:
         num_workers=choose_workers(cfg, device),
     )
     evaluator = Evaluator(batches, recall_at=options.recall_at, backend=options.backend, device=device)
-    evaluator.check(data.val, "validation")
-    evaluator.check(data.test, "test")
+    for name, records in data.measured.items():
+        evaluator.check(records, "validation" if records is data.val else name)
     return evaluator

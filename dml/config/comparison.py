@@ -12,7 +12,14 @@ from dml.config.schema import EXECUTION, TrainConfig
 
 __all__ = ["config_differences", "settings", "to_plain"]
 
-PLACES = ("backbone.checkpoint", "backbone.weights", "dataset.name", "dataset.path", "dataset.root")
+PLACES = (
+    "backbone.checkpoint",
+    "backbone.weights",
+    "dataset.name",
+    "dataset.path",
+    "dataset.root",
+    "protocol.run",
+)
 """Files and folders, which may be moved: only their own names say which ones they are."""
 
 

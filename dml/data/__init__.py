@@ -12,7 +12,7 @@ from dml.data.grocery import grocery
 from dml.data.hub import hub
 from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
-from dml.data.protocols import conventional, holdout, mlrc
+from dml.data.protocols import conventional, everything, holdout, mlrc
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
 from dml.data.shards import shards
@@ -41,6 +41,7 @@ __all__ = [
     "decode",
     "emoji_dataset",
     "evaluation_batches",
+    "everything",
     "find_images",
     "folder",
     "grocery",

@@ -30,7 +30,7 @@ Contents = dict[str, PartContents]
 
 def contents(splits: Splits) -> Contents:
     """What the parts of a data set consist of, in plain values."""
-    parts = {"train": splits.train, splits.val_name: splits.val, "test": splits.test}
+    parts = {"train": splits.train, **splits.measured}
     return {name: _contents(records) for name, records in parts.items()}
 
 

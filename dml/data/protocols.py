@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
 from dml.data.class_names import composed
-from dml.data.records import Splits, TrainTest
+from dml.data.records import Records, Splits, TrainTest
 from dml.errors import InputError
 
-__all__ = ["conventional", "hashed_half", "holdout", "mlrc"]
+__all__ = ["conventional", "everything", "hashed_half", "holdout", "mlrc"]
 
 
 def holdout(data: TrainTest, *, fraction: float) -> Splits:
@@ -76,6 +77,40 @@ def conventional(data: TrainTest, *, report_best_on_test: bool) -> Splits:
                 "give a data set with more classes"
             )
     return Splits(data.train, data.train, data.test, val_chooses=False, follow_test=report_best_on_test)
+
+
+def everything(data: TrainTest, *, run: str) -> Splits:
+    """Train on all classes, for a model that is to be used: none are left to choose by or to report on.
+
+    Validation looks at the training images themselves, and the last checkpoint is kept.
+
+    Args:
+        run: the folder of the finished run whose choices these are. configs/protocol/values/all.yaml takes the number
+            of steps from it; here it is only kept in the configuration.
+
+    Raises:
+        InputError: train and test images lie in two stores, as those of the collages.
+    """
+    del run
+    if data.train.images is not data.test.images:
+        raise InputError(
+            "protocol=all: the train and the test images of this data set are made apart, so there is no set of all: "
+            "take protocol=conventional, which trains on all train classes"
+        )
+    joined = _joined(data.train, data.test)
+    return Splits(joined, joined, None, val_chooses=False)
+
+
+def _joined(one: Records, other: Records) -> Records:
+    """Both sets, of disjoint classes and one store, as one without roles."""
+    return replace(
+        one,
+        rows=np.concatenate([one.rows, other.rows]),
+        labels=np.concatenate([one.labels, other.labels + one.num_classes]),
+        class_names=one.class_names + other.class_names,
+        files=one.files + other.files,
+        is_query=None,
+    )
 
 
 def hashed_half(class_name: str) -> str:

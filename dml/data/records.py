@@ -95,13 +95,14 @@ class TrainTest(NamedTuple):
 class Splits(NamedTuple):
     """What a protocol returns: images to train on, to choose by, and to report on, of disjoint classes.
 
+    test: None where no class is left to report on.
     val_chooses: False where val is the training images themselves; then the last checkpoint is reported.
     follow_test: the best figure of the test classes along the training is reported too, under its own name.
     """
 
     train: Records
     val: Records
-    test: Records
+    test: Records | None
     val_chooses: bool = True
     follow_test: bool = False
 
@@ -109,3 +110,8 @@ class Splits(NamedTuple):
     def val_name(self) -> str:
         """What the figures of val are called."""
         return "val" if self.val_chooses else "train"
+
+    @property
+    def measured(self) -> dict[str, Records]:
+        """What the finished model is measured on, by the names in metrics.json."""
+        return {self.val_name: self.val, **({} if self.test is None else {"test": self.test})}

@@ -10,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["ABOVE", "BELOW", "departure", "tint"]
+__all__ = ["ABOVE", "BELOW", "FULL", "departure", "tint"]
 
 BELOW, ABOVE = (38, 98, 196), (214, 40, 30)  # RGB of full colour, also apart for the colour-blind
 COVER = 0.75  # how much of the image full colour covers
 PALE = 0.35  # how far the grey image is moved to white: colour shows on black too
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
+FULL = 1.0  # departure from 1 that figures draw in full colour, all the same: blue counts nothing, red twice
 FAINTEST = 0.02  # departures below are drawn pale: stretched to full colour, noise would look like a choice
 
 
 def departure(maps: Tensor) -> float:
-    """The largest distance of a map from 1, and at least 0.02: what `tint` draws in full colour."""
+    """The largest distance of a map from 1, and at least 0.02."""
     return max(FAINTEST, float((maps - 1).abs().amax()))
 
 

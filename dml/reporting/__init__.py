@@ -4,11 +4,12 @@ from dml.reporting.comparison import Comparison, compare, single_baseline
 from dml.reporting.departures import departures, print_departures
 from dml.reporting.ensembles import concatenated_metrics, separated_metrics
 from dml.reporting.former_names import refuse_former_names
+from dml.reporting.page import report_finished_run, write_report
 from dml.reporting.published import published
 from dml.reporting.report import print_tables, report_runs
 from dml.reporting.results import Run, Setting, find_runs, group_by_setting, missing_folds
 from dml.reporting.statistics import Estimate, estimate, paired_difference
-from dml.reporting.sweep import sweep_table
+from dml.reporting.sweep import sweep_table, winner_command
 from dml.reporting.tables import (
     FORMATS,
     csv_table,
@@ -51,10 +52,13 @@ __all__ = [
     "published",
     "readable_errors",
     "refuse_former_names",
+    "report_finished_run",
     "report_runs",
     "separated_metrics",
     "single_baseline",
     "sweep_table",
     "table_paths",
     "terminal_tables",
+    "winner_command",
+    "write_report",
 ]

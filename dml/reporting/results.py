@@ -212,7 +212,8 @@ def _read_metrics(folder: Path) -> dict[str, dict[str, float]]:
         ) from error
     if not isinstance(metrics, dict) or "test" not in metrics:
         raise InputError(
-            f"{folder / 'metrics.json'} has no figures of the test classes; move the folder away"
+            f"{folder / 'metrics.json'} has no figures of the test classes, as after protocol=all: narrow the "
+            "pattern to runs that were tested, or move the folder away"
         )
     return metrics
 

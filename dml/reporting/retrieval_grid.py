@@ -20,15 +20,13 @@ from dml.data import Records, Splits
 from dml.devices import choose_device
 from dml.errors import InputError, MissingFileError
 from dml.overrides import resume_command
-from dml.randomness import numpy_generator
 from dml.reporting.embeddings import read_embeddings
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
-from dml.retrieval import average_precisions, nearest_neighbours
+from dml.reporting.queries import ORDERS, QueryRanking, nearest_right, order_queries, rank_queries
 from dml.runs import located_config, trained_model
 
-__all__ = ["ORDERS", "Found", "Query", "draw_retrieval_grid", "order_queries", "retrieval_grid_of_run"]
+__all__ = ["Found", "Query", "draw_retrieval_grid", "retrieval_grid_of_run"]
 
-ORDERS = ("hardest", "easiest", "random")
 MOST_NEIGHBOURS = 20
 Preprocess = Callable[[NDArray[np.uint8]], Tensor]
 RIGHT, WRONG = "#1b7f3b", "#c8281e"
@@ -94,27 +92,15 @@ def retrieval_grid_of_run(
         raise InputError(f"order={order}; accepted: {', '.join(ORDERS)}")
     cfg = located_config(folder, data=data, device=device, trust=trust)
     splits = build_data(cfg)
+    test = splits.test
+    if test is None:
+        raise InputError(f"{folder} was trained on all classes, it has no test images: name a run that has")
     stored = checkpoint == "best"
-    vectors = _stored(Path(folder), splits.test) if stored else _embed(cfg, folder, splits, checkpoint)
-    ranking = _rank(vectors, splits.test, neighbours)
+    vectors = _stored(Path(folder), test) if stored else _embed(cfg, folder, splits, test, checkpoint)
+    ranking = rank_queries(vectors, test.labels, test.is_query, neighbours)
     preprocess = build(cfg.transform.evaluation)
     chosen = order_queries(ranking.average_precision, order, seed=seed)[:count]
-    return draw_retrieval_grid([_query(ranking, vectors, splits.test, preprocess, int(i)) for i in chosen])
-
-
-def order_queries(average_precision: NDArray[np.float64], order: str, *, seed: int) -> NDArray[np.int64]:
-    """The queries in the order to be shown, without those that have nothing to find.
-
-    Hardest first is by the lowest average precision up to rank R, easiest first by the highest; equals are in an order
-    drawn by the seed, since many have 0, and by their number all would be of the first few classes.
-
-    average_precision: (Q,), NaN for a query that has nothing to find.
-    """
-    rows = numpy_generator(seed, "retrieval_grid").permutation(np.flatnonzero(~np.isnan(average_precision)))
-    if order == "random":
-        return rows
-    sign = 1 if order == "hardest" else -1
-    return rows[np.argsort(sign * average_precision[rows], kind="stable")]
+    return draw_retrieval_grid([_query(ranking, vectors, test, preprocess, int(i)) for i in chosen])
 
 
 def draw_retrieval_grid(queries: Sequence[Query]) -> Figure:
@@ -157,37 +143,12 @@ def _stored(folder: Path, test: Records) -> Tensor:
     return vectors
 
 
-def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, checkpoint: str) -> Tensor:
+def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, test: Records, checkpoint: str) -> Tensor:
     model = trained_model(cfg, folder, checkpoint=checkpoint, device=choose_device(cfg))
-    return build_evaluator(cfg, splits)(model, splits.test).embeddings.vectors
+    return build_evaluator(cfg, splits)(model, test).embeddings.vectors
 
 
-class _Ranking(NamedTuple):
-    """What is nearest to each query of a set; queries (Q,), gallery (G,) and neighbours (Q, k) as rows of the set."""
-
-    queries: NDArray[np.int64]
-    gallery: NDArray[np.int64]
-    average_precision: NDArray[np.float64]
-    neighbours: NDArray[np.int64]
-    similarities: NDArray[np.float32]
-
-
-def _rank(vectors: Tensor, test: Records, neighbours: int) -> _Ranking:
-    """Search the queries of a set in its gallery, or in the whole set if it has no roles."""
-    labels = torch.from_numpy(test.labels)
-    if test.is_query is None:
-        queries = gallery = np.arange(len(test))
-        precision = average_precisions(vectors, labels)
-        found = nearest_neighbours(vectors, None, neighbours)
-    else:
-        queries, gallery = np.flatnonzero(test.is_query), np.flatnonzero(~test.is_query)
-        precision = average_precisions(vectors[queries], labels[queries], vectors[gallery], labels[gallery])
-        found = nearest_neighbours(vectors[queries], vectors[gallery], neighbours)
-    neighbouring = gallery[found.indices.numpy()]
-    return _Ranking(queries, gallery, precision.numpy(), neighbouring, found.similarities.numpy())
-
-
-def _query(ranking: _Ranking, vectors: Tensor, test: Records, preprocess: Preprocess, i: int) -> Query:
+def _query(ranking: QueryRanking, vectors: Tensor, test: Records, preprocess: Preprocess, i: int) -> Query:
     """The i-th query, its picture and those of what is found as the model sees them."""
     query = ranking.queries[i]
 
@@ -203,20 +164,10 @@ def _query(ranking: _Ranking, vectors: Tensor, test: Records, preprocess: Prepro
     missed = (
         None
         if any(item.right for item in neighbours)
-        else found(*_nearest_right(ranking, vectors, test, query))
+        else found(*nearest_right(ranking, vectors, test.labels, query))
     )
     name = test.class_names[test.labels[query]]
     return Query(pixels(query), name, float(ranking.average_precision[i]), neighbours, missed)
-
-
-def _nearest_right(ranking: _Ranking, vectors: Tensor, test: Records, query: int) -> tuple[int, float, int]:
-    """Row, similarity and rank of the nearest item of the query's class; among equals the wrong ones come first."""
-    others = ranking.gallery[ranking.gallery != query]
-    similarities = (vectors[others] @ vectors[query]).numpy()
-    right = test.labels[others] == test.labels[query]
-    best = int(np.where(right, similarities, -np.inf).argmax())
-    ahead = int((~right & (similarities >= similarities[best])).sum())
-    return int(others[best]), float(similarities[best]), ahead + 1
 
 
 def _framed(axes: Axes, found: Found, note: str) -> None:

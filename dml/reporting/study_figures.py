@@ -22,7 +22,7 @@ from dml.assembly import build_data
 from dml.config import load_config
 from dml.data import Records
 from dml.errors import MissingFileError
-from dml.functional.overlay import departure, tint
+from dml.functional.overlay import FULL, tint
 from dml.functional.selection import share_on_tiles
 from dml.randomness import numpy_generator
 from dml.reporting.figures import hide_ticks, save_figure
@@ -36,6 +36,7 @@ __all__ = ["draw_course", "draw_rows", "draw_sweeps", "draw_weights", "write_stu
 METRICS = {"map@r": "MAP@R", "selection_accuracy": "selection accuracy"}
 BLUE, ORANGE, GREY = "#2662c4", "#d8611e", "0.45"
 PICTURES = 6  # in the figure of weights
+CANDIDATES = 96  # of which those are chosen
 ENLARGED = 3  # times, so that tiles of 32 pixels can be seen
 
 
@@ -145,11 +146,14 @@ def draw_sweeps(sweeps: Mapping[str, Sequence[StudyRow]], reference: StudyRow | 
 def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     """Test collages, and over them the weights of each row's model of its first seed, if it can weigh unevenly.
 
-    The target has a green frame; below each picture stands the share of the weights that lies on it. The reference is
-    left out: it was trained without background.
+    The target has a green frame; below each picture stands the share of the weights that lies on it. Shown are typical
+    collages: of those drawn by the seed, the ones in which every row has nearest to its own median share. The
+    reference is left out: it was trained without background.
     """
     records = build_data(load_config(_first_folder(rows[0]) / "config.yaml")).test
-    chosen = numpy_generator(seed, "attention").choice(len(records), min(count, len(records)), replace=False)
+    assert records is not None  # the study tests on collages
+    drawn_from = min(CANDIDATES, len(records))
+    chosen = numpy_generator(seed, "attention").choice(len(records), drawn_from, replace=False)
     tiles = torch.stack([torch.from_numpy(_targets(records, int(row))) for row in chosen])
     pictures = torch.stack(
         [torch.from_numpy(records.image(int(row))).permute(2, 0, 1).contiguous() for row in chosen]
@@ -158,16 +162,24 @@ def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     columns = [
         (row.name, *drawn) for row in selective if (drawn := _weights(row, pictures, tiles)) is not None
     ]
-    figure = Figure((1.5 * (1 + len(columns)), 1.72 * len(chosen)), layout=ConstrainedLayoutEngine())
-    grid = figure.subplots(len(chosen), 1 + len(columns), squeeze=False)
-    for line, axes in enumerate(grid):
+    typical = _typical([shares for _, _, shares in columns], count)
+    figure = Figure((1.5 * (1 + len(columns)), 1.72 * len(typical)), layout=ConstrainedLayoutEngine())
+    grid = figure.subplots(len(typical), 1 + len(columns), squeeze=False)
+    for place, (line, axes) in enumerate(zip(typical, grid, strict=True)):
         name = records.class_names[records.labels[chosen[line]]]
         _picture(axes[0], _enlarge(pictures)[line], name, tiles[line])
         for axis, (label, layers, shares) in zip(axes[1:], columns, strict=True):
             _picture(axis, layers[line], f"{shares[line]:.0%} on target", tiles[line])
-            if line == 0:
+            if place == 0:
                 axis.set_title(label, fontsize=8)
     return figure
+
+
+def _typical(shares: Sequence[Sequence[float]], count: int) -> list[int]:
+    """The images, as columns of the shares of each row, that lie nearest to the medians of the rows."""
+    values = np.array(shares)
+    distance = np.abs(values - np.median(values, axis=1, keepdims=True)).sum(0)
+    return sorted(np.argsort(distance, kind="stable")[:count].tolist())
 
 
 def _weights(row: StudyRow, pictures: Tensor, tiles: Tensor) -> tuple[Tensor, list[float]] | None:
@@ -177,7 +189,7 @@ def _weights(row: StudyRow, pictures: Tensor, tiles: Tensor) -> tuple[Tensor, li
     except NoWeightsError:
         return None
     shares = share_on_tiles(maps.weights.flatten(1) / maps.weights[0].numel(), tiles)
-    layers = tint(_enlarge(pictures), maps.weights, departure(maps.weights))
+    layers = tint(_enlarge(pictures), maps.weights, FULL)
     return layers, shares.tolist()
 
 

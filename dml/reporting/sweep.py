@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
+from dml.overrides import train_command
 from dml.retrieval import metric
 
-__all__ = ["sweep_table"]
+__all__ = ["sweep_table", "winner_command"]
 
 
 def sweep_table(study: Any) -> Table:
@@ -25,6 +27,17 @@ def sweep_table(study: Any) -> Table:
         drawn = [_drawn(trial.params.get(key, "")) for key in keys]
         table.add_row(str(trial.number), trial.state.name.lower(), value, *drawn)
     return table
+
+
+def winner_command(study: Any, overrides: Sequence[str]) -> str | None:
+    """The command that trains the best trial; None as long as none is complete.
+
+    overrides: what every trial had besides.
+    """
+    if not any(trial.state.name == "COMPLETE" for trial in study.get_trials()):
+        return None
+    drawn = [f"{key}={value}" for key, value in study.best_trial.params.items()]
+    return train_command(*overrides, *drawn)
 
 
 def _drawn(value: Any) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from dml.errors import InputError, MissingFileError
@@ -25,6 +26,8 @@ TITLES = {
     "val": "validation classes, in %: to decide by",
     "best on test": "best on test: chosen by the test classes, as the literature does, in %",
 }
+COLUMNS = 80  # of a terminal
+GAP = 2  # between the columns of a table
 CSV_COLUMNS = (
     "reading",
     "setting",
@@ -41,8 +44,12 @@ CSV_COLUMNS = (
 
 
 def terminal_tables(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> list[Table | str]:
-    """One table for each comparison, then the sources and the notes."""
-    return [*(_terminal_table(part, comparisons) for part in comparisons), *_remarks(comparisons, notes)]
+    """One table for each comparison, then what its numbered rows are, the sources and the notes.
+
+    A table that would be wider than 80 columns with the names of its rows has numbers for them.
+    """
+    shown = [part for comparison in comparisons for part in _terminal_table(comparison, comparisons)]
+    return [*shown, *_remarks(comparisons, notes)]
 
 
 def markdown_tables(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
@@ -125,15 +132,34 @@ def table_paths(output: str) -> list[Path]:
     return [path]
 
 
-def _terminal_table(comparison: Comparison, comparisons: Sequence[Comparison]) -> Table:
+def _terminal_table(comparison: Comparison, comparisons: Sequence[Comparison]) -> list[Table | str]:
     header, *body = _cells(comparison, comparisons)
-    table = Table(*header, title=TITLES[comparison.reading], title_justify="left")
+    names: list[Table | str] = []
+    if _width([header, *body]) > COLUMNS:
+        names = [f"{number}  {row[0]}" for number, row in enumerate(body, start=1)]
+        header, body = (
+            ["", *header[1:]],
+            [[str(number), *row[1:]] for number, row in enumerate(body, start=1)],
+        )
+    table = Table(
+        *header,
+        title=TITLES[comparison.reading],
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+    )
     table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
     for row in body:
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    return table
+    return [table, *names]
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Columns of the terminal that a table takes with every cell in one line."""
+    return sum(GAP + max(map(len, cells)) for cells in zip(*rows, strict=True))
 
 
 def _cells(comparison: Comparison, comparisons: Sequence[Comparison]) -> list[list[str]]:

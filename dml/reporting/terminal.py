@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ from dml.distributed import is_main, rank, world_size
 from dml.errors import UserError, raised_in_dml
 from dml.overrides import resume_command
 from dml.reporting.lost_output import is_output_lost
+from dml.reporting.outcome import outcome
 from dml.reporting.surroundings import accept_any_text
 from dml.retrieval import metric
 from dml.run_folder import RunFolder
@@ -31,6 +33,7 @@ from dml.training import Interrupted
 from dml.verification import Verification
 
 __all__ = [
+    "metric_text",
     "metrics_table",
     "print_evaluation",
     "print_results",
@@ -45,11 +48,13 @@ R = TypeVar("R")
 
 
 def print_results(folder: str | os.PathLike[str]) -> None:
-    """Print the metrics of a finished run and where it lies; the main process does."""
+    """Print the metrics of a finished run, what came of it, and where it lies; the main process does."""
     if not is_main():
         return
     console = Console()
     console.print(metrics_table(load_metrics(folder)))
+    for sentence in outcome(Path(folder)):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     console.print(f"run folder: {folder}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -106,15 +111,26 @@ def print_verification(verification: Verification) -> bool:
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     """One column per set of images, one row per metric, in per cent; counts as they are."""
     title = "classes never seen in training" + (", and the train images" if "train" in metrics else "")
-    table = Table("metric", *metrics, title=title, title_justify="left")
+    if "train" in metrics and "test" not in metrics:
+        title = "the images that it was trained on"
+    validated = next(iter(metrics))
+    titles = {"untrained": f"{validated}, untrained"}
+    columns = sorted(metrics, key=lambda split: split != "untrained")
+    table = Table(
+        "metric", *(titles.get(split, split) for split in columns), title=title, title_justify="left"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for name in dict.fromkeys(name for figures in metrics.values() for name in figures):
-        table.add_row(
-            name,
-            *(metric(name).shown(figures[name]) if name in figures else "" for figures in metrics.values()),
-        )
+        table.add_row(name, *(metric_text(name, metrics[split].get(name)) for split in columns))
     return table
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """A figure of metrics.json for people: in per cent, a count as it is; empty for one that is not there."""
+    if value is None:
+        return ""
+    return metric(name).shown(value)
 
 
 def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -148,6 +164,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
             if not users:
                 traceback.print_exception(error)
             sys.stderr.write(f"{process}error: {error if users else _defect(error)}\n")
+            _remove_empty_folder()
             if _in_sweep():
                 raise  # Hydra goes on with the other runs and reports the failure after them
             sys.exit(2 if users else 1)
@@ -182,6 +199,13 @@ def _way_on() -> str:
     if not RunFolder(Path(folder)).last.exists():
         return ""
     return f"; the run goes on from its last checkpoint by: {resume_command(folder)}"
+
+
+def _remove_empty_folder() -> None:
+    """The folder that Hydra made for a run which was refused before it wrote anything."""
+    if HydraConfig.initialized():
+        with suppress(OSError):  # it is not empty, or not there
+            Path(HydraConfig.get().runtime.output_dir).rmdir()
 
 
 def _in_sweep() -> bool:

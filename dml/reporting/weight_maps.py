@@ -24,7 +24,7 @@ from dml.data import Records, decode
 from dml.data.discovery import find_images
 from dml.devices import choose_device
 from dml.errors import MissingFileError
-from dml.functional.overlay import ABOVE, BELOW, COVER, departure, tint
+from dml.functional.overlay import ABOVE, BELOW, COVER, FULL, tint
 from dml.model import EmbeddingModel
 from dml.randomness import numpy_generator
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
@@ -79,7 +79,8 @@ def weight_maps_of_run(
         names, total = [Path(file).name for file in files[:count]], len(files)
         squares = [model.preprocess(decode(file)) for file in files[:count]]
     else:
-        test = build_data(cfg).test
+        splits = build_data(cfg)
+        test = splits.train if splits.test is None else splits.test
         rows, total = _draw(len(test), count, seed), len(test)
         names, squares = (
             [_name(test, row) for row in rows],
@@ -100,20 +101,14 @@ def draw_weight_maps(maps: WeightMaps, names: Sequence[str]) -> Figure:
     figure = Figure(size, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03))
     grid = figure.subplots(count, columns, squeeze=False)
     images = _enlarge(maps.images)
-    full = [departure(maps.weights)]
-    layers = [tint(images, maps.weights, full[0])]
-    if strongest:
-        full.append(departure(maps.prototype_maps))
-        layers += [tint(images, layer, full[1]) for layer in maps.prototype_maps.unbind(1)]
+    layers = [tint(images, layer, FULL) for layer in (maps.weights, *maps.prototype_maps.unbind(1))]
     for row, axes in enumerate(grid):
         _picture(axes[0], images[row], fit_name(names[row], width=20, lines=2))
         for column, layer in enumerate(layers):
             _picture(axes[1 + column], layer[row], _title(maps, row, column))
-    _colour_bar(figure, grid[:, 1:2], full[0], "times the uniform weight")
+    _colour_bar(figure, grid[:, 1:2], "times the uniform weight")
     if strongest:
-        _colour_bar(
-            figure, grid[:, 2:], full[1], "times a uniform share in the mass that the prototype receives"
-        )
+        _colour_bar(figure, grid[:, 2:], "times a uniform share in the mass that the prototype receives")
     return figure
 
 
@@ -181,12 +176,13 @@ def _picture(axes: Axes, pixels: Tensor, title: str) -> None:
     hide_ticks(axes)
 
 
-def _colour_bar(figure: Figure, grid: NDArray[Any], full: float, label: str) -> None:
+def _colour_bar(figure: Figure, grid: NDArray[Any], label: str) -> None:
     """The colours of `tint` over white, below the columns that it is for."""
     ends = [[(WHITE + COVER * (part - WHITE)) / WHITE for part in colour] for colour in (BELOW, ABOVE)]
     colours = LinearSegmentedColormap.from_list("departure", [ends[0], (1.0, 1.0, 1.0), ends[1]])
-    scale = ScalarMappable(Normalize(1 - full, 1 + full), colours)
-    bar = figure.colorbar(scale, ax=list(grid.flat), location="bottom", aspect=16 * grid.shape[1], pad=0.01)
-    bar.ax.set_xlim(max(0.0, 1 - full), 1 + full)  # no weight is below 0
+    scale = ScalarMappable(Normalize(1 - FULL, 1 + FULL), colours)
+    bar = figure.colorbar(
+        scale, ax=list(grid.flat), location="bottom", extend="max", aspect=16 * grid.shape[1], pad=0.01
+    )
     bar.ax.tick_params(labelsize=7)
     bar.set_label(label, size=8)

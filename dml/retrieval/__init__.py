@@ -5,7 +5,7 @@ from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.evaluator import Evaluation, Evaluator
 from dml.retrieval.index import exact_search
 from dml.retrieval.metric_table import METRICS, Metric, Ranking, counted_in_rankings, metric, ranks_of
-from dml.retrieval.metrics import average_precisions, retrieval_metrics
+from dml.retrieval.metrics import average_precisions, query_scores, retrieval_metrics
 from dml.retrieval.neighbours import nearest_neighbours
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "exact_search",
     "metric",
     "nearest_neighbours",
+    "query_scores",
     "ranks_of",
     "retrieval_metrics",
 ]

@@ -20,7 +20,7 @@ from dml.retrieval.metric_table import Ranking, counted_in_rankings
 from dml.retrieval.ranking import one_thread, rank
 from dml.retrieval.sets import LabelledSets, correct_items, labelled_sets
 
-__all__ = ["average_precisions", "retrieval_metrics"]
+__all__ = ["average_precisions", "query_scores", "retrieval_metrics"]
 
 COLLAPSED = 0.999  # mean pairwise cosine
 
@@ -89,26 +89,36 @@ def retrieval_metrics(
     return {**dict(zip(counted, means, strict=True)), **sizes}
 
 
-def average_precisions(
+def query_scores(
     query: Array,
     query_labels: Array,
     gallery: Array | None = None,
     gallery_labels: Array | None = None,
     *,
+    recall_at: Sequence[int] = (1,),
     backend: str = "auto",
     chunk_size: int = CHUNK_SIZE,
-) -> Tensor:
-    """The average precision up to rank R(q) of each query, whose mean is map@r: (Q,) float64.
+) -> dict[str, Tensor]:
+    """What each query adds to the means of `retrieval_metrics`, under their names: recall@k, r_precision, map@r.
 
-    NaN for a query without a correct item. Sets, ties and errors as in `retrieval_metrics`.
+    (Q,) float64 each, NaN for a query without a correct item. Sets, ties and errors as in `retrieval_metrics`.
     """
     backend, device = choose_backend(backend, device_of(query))
     with one_thread():
         sets = labelled_sets(query, query_labels, gallery, gallery_labels, device=device)
         counts = correct_items(sets).cpu()
     check_search(sets.query, sets.gallery, chunk_size)
-    counted = {"map@r": counted_in_rankings(())["map@r"]}
-    return _rank_and_score(sets, _answerable(counts), counts, counted, 1, backend, chunk_size)[:, 0]
+    _check_recall_at(recall_at, len(sets.gallery) - sets.same)
+    counted = counted_in_rankings(recall_at)
+    values = _rank_and_score(sets, _answerable(counts), counts, counted, max(recall_at), backend, chunk_size)
+    return dict(zip(counted, values.unbind(dim=1), strict=True))
+
+
+def average_precisions(
+    query: Array, query_labels: Array, gallery: Array | None = None, gallery_labels: Array | None = None
+) -> Tensor:
+    """The average precision up to rank R(q) of each query, the ``map@r`` of `query_scores`: (Q,) float64."""
+    return query_scores(query, query_labels, gallery, gallery_labels)["map@r"]
 
 
 def _answerable(counts: Tensor) -> Tensor:

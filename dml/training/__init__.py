@@ -22,6 +22,7 @@ from dml.training.optimization import (
 )
 from dml.training.readings import NonFiniteLossError
 from dml.training.replicas import ReplicaError
+from dml.training.slow_steps import SlowStepLogger
 from dml.training.trainer import Trainer, Validation
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "NonFiniteLossError",
     "ProgressLogger",
     "ReplicaError",
+    "SlowStepLogger",
     "StepLogger",
     "TensorBoardLogger",
     "Trainer",

@@ -182,7 +182,8 @@ class TensorBoardLogger(Logger):
 
     Args:
         images: (B, 3, H, W) uint8, over which it is drawn what the pooling looks at, at each validation; None for
-            nothing. Colours are full at the scalars ``attention/departure/*`` from uniform.
+            nothing. Colours are full at nothing and at twice the uniform weight; ``attention/departure/*`` is the
+            largest departure from it.
     """
 
     def __init__(self, folder: Path, *, start: int, images: Tensor | None = None) -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml.data import Records, TrainTest, conventional, holdout, mlrc
+from dml.data import Records, TrainTest, conventional, everything, holdout, mlrc
 from dml.data.protocols import hashed_half
 
 
@@ -103,3 +103,25 @@ def test_the_conventional_protocol_needs_two_classes_on_both_sides(train: int, t
 def test_the_half_of_a_class_depends_on_its_name_alone() -> None:
     # First bytes of SHA-256: 0x3a for "apple", 0x97 for "pear" (sha256sum).
     assert [hashed_half("apple"), hashed_half("pear")] == ["train", "test"]
+
+
+def test_a_final_model_trains_on_every_image_under_its_own_name() -> None:
+    store = np.arange(12, dtype=np.uint8).reshape(6, 1, 1, 2)
+    halves = [
+        Records(store, np.array(rows), np.array(labels), names, files, roles)
+        for rows, labels, names, files, roles in (
+            ([4, 0, 1], [1, 0, 0], ("ash", "elm"), ("e", "a", "b"), None),
+            ([2, 3], [0, 0], ("oak",), ("c", "d"), np.array([True, False])),
+        )
+    ]
+    splits = everything(TrainTest(*halves), run="runs/chosen")
+    names = [splits.train.class_names[label] for label in splits.train.labels]
+    assert names == ["elm", "ash", "ash", "oak", "oak"] and splits.train.files == ("e", "a", "b", "c", "d")
+    assert [int(splits.train.image(i)[0, 0, 0]) for i in range(5)] == [8, 0, 2, 4, 6]
+    assert splits.test is None and not splits.val_chooses and splits.train.is_query is None
+    assert splits.measured == {"train": splits.train}
+
+
+def test_sets_of_two_stores_have_no_set_of_all() -> None:
+    with pytest.raises(ValueError, match=r"protocol=all: .*protocol=conventional"):
+        everything(data(), run="runs/chosen")

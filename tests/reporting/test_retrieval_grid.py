@@ -13,13 +13,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from dml.config import TrainConfig
+from dml.reporting.queries import order_queries
 from dml.reporting.retrieval_grid import (
     RIGHT,
     WRONG,
     Found,
     Query,
     draw_retrieval_grid,
-    order_queries,
     retrieval_grid_of_run,
 )
 from tests.photographs import TEST_CLASSES, write_finished_run

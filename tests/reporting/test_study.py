@@ -19,7 +19,7 @@ from dml.reporting.study import (
     study_rows,
     study_table,
 )
-from dml.reporting.study_figures import draw_weights, write_study
+from dml.reporting.study_figures import _typical, draw_weights, write_study
 from train import train
 
 Compose = Callable[..., TrainConfig]
@@ -131,3 +131,8 @@ def test_finished_runs_are_read_tabled_and_drawn(tmp_path: Path, compose_smoke: 
 def test_a_study_without_a_finished_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no run of the study is finished.*run=false"):
         write_study(tmp_path, tmp_path)
+
+
+def test_the_collages_shown_are_those_nearest_to_the_median_of_every_row() -> None:
+    shares = [[0.1, 0.5, 0.9, 0.45, 0.55], [0.9, 0.6, 0.1, 0.6, 0.58]]
+    assert _typical(shares, 2) == [1, 3] and _typical(shares, 9) == [0, 1, 2, 3, 4]

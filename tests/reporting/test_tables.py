@@ -83,6 +83,19 @@ def test_the_terminal_shows_the_same_cells() -> None:
         assert text in captured.get()
 
 
+def test_a_wide_table_fits_80_columns_by_numbers_for_its_rows() -> None:
+    ours = Figure(estimate([0.56, 0.57, 0.58]), estimate([-0.14, -0.15, -0.13]), None)
+    rows = tuple(Row(name, 5, {"recall@1": ours, "map@r": ours}) for name in (GAP, GSP))
+    console = Console(width=80)
+    with console.capture() as captured:
+        for part in terminal_tables([Comparison("test", ("recall@1", "map@r"), {GSP: GAP}, rows)]):
+            console.print(part, soft_wrap=isinstance(part, str), highlight=False)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= 80 and {f"1  {GAP}", f"2  {GSP}"} <= set(lines)
+    (gsp,) = (line for line in lines if line.startswith("2 ") and GSP not in line)
+    assert gsp.split("  ", 1)[1].split() == ["5", *["57.00", "±", "2.48", "-14.00", "±", "2.48", "(3)"] * 2]
+
+
 def test_a_name_without_an_ending_stands_for_every_format(tmp_path: Path) -> None:
     assert [path.name for path in table_paths(f"{tmp_path}/cub")] == ["cub.md", "cub.csv", "cub.tex"]
     assert table_paths(f"{tmp_path}/cub.tex") == [tmp_path / "cub.tex"]

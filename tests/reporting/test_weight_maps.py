@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dml.config import TrainConfig
-from dml.functional.overlay import departure, tint
+from dml.functional.overlay import FULL, tint
 from dml.reporting.weight_maps import RunWeightMaps, draw_weight_maps, weight_maps_of_run
 from dml.weight_maps import WeightMaps
 from tests.photographs import TEST_CLASSES, write_finished_run
@@ -38,17 +38,17 @@ def test_a_row_holds_the_image_its_weights_and_its_prototypes() -> None:
     assert titles[:2] == ["costs_$5_to_$6", f"weights\n{least:.2f} to {most:.2f}"]
     assert titles[2:] == [f"prototype {j}\n12.5% of attributes" for j in (3, 4, 5)]
     drawn = np.asarray(axes[6].images[0].get_array())
-    assert np.array_equal(drawn, tint(maps.images, maps.weights, departure(maps.weights))[1].permute(1, 2, 0))
+    assert np.array_equal(drawn, tint(maps.images, maps.weights, FULL)[1].permute(1, 2, 0))
 
 
-def test_a_colour_bar_has_the_colours_over_white_and_no_weight_below_zero() -> None:
+def test_the_colour_bar_is_the_same_for_all_images_and_has_the_colours_over_white() -> None:
     maps = maps_of(1, 2)._replace(weights=torch.tensor([[[0.0, 4.0]]]))
     bar = draw_weight_maps(maps, ["cat"]).axes[-2]
-    assert bar.get_xlim() == (0, 4) and bar.get_xlabel() == "times the uniform weight"
+    assert bar.get_xlim() == (0, 2) and bar.get_xlabel() == "times the uniform weight"
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
     mesh = bar.collections[-1]
-    for value in (-1.5, 1.0, 2.5, 4.0):
-        expected = tint(white, torch.full((1, 1, 1), value), 3.0).flatten() / 255
+    for value in (0.0, 0.6, 1.0, 1.7, 2.0):
+        expected = tint(white, torch.full((1, 1, 1), value), FULL).flatten() / 255
         assert mesh.to_rgba(value)[:3] == pytest.approx(expected.tolist(), abs=0.01)
 
 

@@ -16,7 +16,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dml.retrieval import average_precisions, ranking, retrieval_metrics
+from dml.retrieval import average_precisions, query_scores, ranking, retrieval_metrics
 from tests.retrieval.embeddings import clustered, coarse
 
 BACKENDS = ("faiss", "torch")
@@ -418,3 +418,13 @@ def test_average_precisions_are_what_the_mean_is_of(count, classes, roles, seed)
             assert found[q].item() == pytest.approx(expected, abs=1e-12)
         else:
             assert found[q].isnan()
+
+
+def test_what_queries_score_has_the_means_of_the_metrics():
+    vectors, labels = clustered(60, 9, seed=3)
+    labels[-1] = 99  # has nothing to find
+    scores = query_scores(vectors, labels, recall_at=(1, 3))
+    metrics = retrieval_metrics(vectors, labels, recall_at=(1, 3))
+    assert list(scores) == ["recall@1", "recall@3", "r_precision", "map@r"]
+    for name, values in scores.items():
+        assert values[-1].isnan() and values[:-1].mean().item() == pytest.approx(metrics[name], abs=1e-12)
