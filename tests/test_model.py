@@ -146,8 +146,18 @@ def test_embed_leaves_out_what_cannot_be_read_only_if_it_may_say_so(tmp_path) ->
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     sliver = Image.new("RGB", (1, 200))  # far too long at its short side of 2^26 pixels
     embedding = model()
-    embedding.preprocess = lambda image: PREPROCESS(image) if image.shape[1] > 1 else resize_short_side(image, 2**26)
-    images = [tmp_path / "broken.jpg", good, b"nothing", tmp_path / "gone.jpg", sliver, io.StringIO("text"), good]
+    embedding.preprocess = lambda image: (
+        PREPROCESS(image) if image.shape[1] > 1 else resize_short_side(image, 2**26)
+    )
+    images = [
+        tmp_path / "broken.jpg",
+        good,
+        b"nothing",
+        tmp_path / "gone.jpg",
+        sliver,
+        io.StringIO("text"),
+        good,
+    ]
     with pytest.raises(OSError, match=r"broken\.jpg cannot be read"):
         embedding.embed(images)
     unreadable: dict[int, str] = {}

@@ -75,7 +75,7 @@ def find_images(root: str | Path) -> Found:
 
 
 def look_for_images(root: str | Path) -> Found:
-    """As find_images, with nothing refused: what cannot be read is in the result, and so is HEIC without its package."""
+    """As find_images, with nothing refused: what cannot be read is in the result, as is HEIC without its package."""
     found = _Search(Path(root)).found
     found.files.sort()
     return found

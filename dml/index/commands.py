@@ -1,0 +1,217 @@
+"""``dml index``, ``dml search`` and what else a finished run is good for, as commands.
+
+What a command needs is imported when it is called, so that help takes no longer than Python itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Annotated, ParamSpec
+
+import typer
+
+__all__ = ["app", "index_app", "mount"]
+
+P = ParamSpec("P")
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Folder = Annotated[str, typer.Argument(metavar="INDEX", help="The folder of an index.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="FOLDER...", help="Folders, image files, and tables (.csv) with a column path."),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="Of the model: cpu, cuda, cuda:1, ...")]
+Checkpoint = Annotated[str, typer.Option(metavar="best|last", help="Which weights of the run.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PACKAGE", help="A package of your own that the run may name; may be repeated."),
+]
+Moved = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help="The run of the index, if it is no longer where it was."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer for programs.")]
+
+OPTIONS = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings=OPTIONS)
+index_app = typer.Typer(
+    help="Make an index of images, and keep it up to date.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def mount(other: typer.Typer) -> None:
+    """Let a command have all of these as its own."""
+    other.add_typer(index_app, name="index")
+    other.registered_commands += app.registered_commands
+
+
+def _command(owner: typer.Typer, name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a function whose errors end it with one sentence."""
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @owner.command(name)
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> None:
+            from dml.reporting import readable_errors
+
+            readable_errors(function)(*args, **kwargs)
+
+        return called
+
+    return register
+
+
+@_command(index_app, "build")
+def build(
+    run: Run,
+    sources: Sources,
+    to: Annotated[str, typer.Option("--to", metavar="INDEX", help="The folder of the index.")],
+    checkpoint: Checkpoint = "best",
+    dtype: Annotated[
+        str, typer.Option(metavar="float32|float16", help="How a new index stores vectors.")
+    ] = "float32",
+    device: Device = "cpu",
+    trust: Trust = None,
+    json: Json = False,
+) -> None:
+    """Embed images into an index: dml index build RUN photos --to photos.index
+
+    Called again, it takes in what is new or changed. What cannot be read is named, and the exit status is then 1.
+    """
+    from dml.index.building import build_index
+
+    _take_in(
+        lambda: build_index(
+            run, sources, to, checkpoint=checkpoint, dtype=dtype, device=device, trust=trust or ()
+        ),
+        to,
+        json,
+    )
+
+
+@_command(index_app, "add")
+def add(
+    index: Folder, sources: Sources, device: Device = "cpu", trust: Trust = None, json: Json = False
+) -> None:
+    """Take further images into an index, by the model that made it."""
+    from dml.index.building import add_to_index
+
+    _take_in(lambda: add_to_index(index, sources, device=device, trust=trust or ()), index, json)
+
+
+def _take_in(work: Callable[[], object], folder: str, json: bool) -> None:
+    from dataclasses import asdict
+    from json import dumps
+
+    from dml.index.building import Changes
+    from dml.index.printing import print_changes, print_unreadable
+
+    try:
+        changes = work()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; what was embedded is in {folder}, and the same command goes on\n")
+        sys.exit(130)
+    assert isinstance(changes, Changes)
+    if json:
+        print(dumps(asdict(changes), indent=2))
+        print_unreadable(changes.unreadable)
+    else:
+        print_changes(folder, changes)
+    if changes.unreadable:
+        sys.exit(1)
+
+
+@_command(index_app, "remove")
+def remove(
+    index: Folder,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Images, or folders of images, to be forgotten."),
+    ] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="All whose files are no longer there.")] = False,
+) -> None:
+    """Remove images from an index. Their files are left alone."""
+    from dml.errors import InputError
+    from dml.index.building import remove_from_index
+
+    if not paths and not missing:
+        raise InputError("nothing is to be removed: give paths, or --missing for all whose files are gone")
+    gone = remove_from_index(index, paths or (), missing=missing)
+    print(f"{index}: {len(gone):,} images removed")
+
+
+@_command(index_app, "check")
+def check(index: Folder, json: Json = False) -> None:
+    """Read all of an index and look at every file of it; the exit status is 1 if anything is wrong."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from dml.index.checking import check_index
+    from dml.index.printing import short
+
+    report = check_index(index)
+    if json:
+        print(dumps(asdict(report), indent=2))
+    else:
+        print(
+            f"{index}: {report.items:,} images, {len(report.damaged):,} damaged, {len(report.missing):,} files "
+            f"missing, {len(report.changed):,} changed since"
+        )
+        for line in report.damaged:
+            print(f"  damaged: {line}")
+        for what, paths in (("missing", report.missing), ("changed", report.changed)):
+            for path in paths:
+                print(f"  {what}: {short(path)}")
+    if report.damaged or report.missing or report.changed:
+        sys.exit(1)
+
+
+@_command(app, "search")
+def search(
+    index: Folder,
+    queries: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
+    k: Annotated[
+        int | None, typer.Option("-k", help="How many for each; 10, or all of a smaller index.")
+    ] = None,
+    above: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
+    match: Annotated[bool, typer.Option("--match", help="Say for each image: match or none.")] = False,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page with the images, too.")
+    ] = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a table.")] = False,
+    run: Moved = None,
+    device: Device = "cpu",
+    trust: Trust = None,
+) -> None:
+    """Find the most similar images of an index: dml search photos.index mug.jpg"""
+    from dml.errors import InputError
+    from dml.index import printing
+    from dml.index.index import open_index
+    from dml.index.querying import answer_queries
+
+    with open_index(index, run=run, device=device, trust=trust or ()) as opened:
+        if match and opened.calibration is None:
+            raise InputError(
+                f"no threshold is known for {opened.store.info.model}: find one by `dml calibrate "
+                f"{opened.store.info.run} --precision 0.95`"
+            )
+        answers, unreadable = answer_queries(opened, queries, k, above=above)
+        if json:
+            print(printing.as_json(opened, answers, unreadable))
+        elif csv:
+            printing.print_csv(answers)
+        else:
+            printing.print_answers(opened, answers, match=match)
+        if html is not None:
+            printing.write_answers(html, opened, answers)
+    printing.print_unreadable(unreadable)
+    if unreadable:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    mount(app_alone := typer.Typer(context_settings=OPTIONS))
+    app_alone()
