@@ -25,7 +25,14 @@ from dml.model import EmbeddingModel
 
 __all__ = ["NewItem", "Writer", "alone", "check_model", "create_index", "open_writer"]
 
-OURS = {"index.json", "items.sqlite", "items.sqlite-journal", "vectors.npy", "golden", ".lock"}
+FILES = (
+    "index.json",
+    "index.json.partial",
+    "items.sqlite",
+    "items.sqlite-journal",
+    "vectors.npy",
+    "vectors.npy.partial",
+)
 
 
 class NewItem(NamedTuple):
@@ -79,12 +86,12 @@ def create_index(
 def _clear(folder: IndexFolder) -> None:
     """Remove a half-made index, and refuse a folder that holds anything else."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    if foreign := sorted(set(os.listdir(folder.path)) - OURS):
+    if foreign := sorted(set(os.listdir(folder.path)) - {*FILES, "golden", ".lock"}):
         raise OccupiedError(
             f"{folder} holds something that is no index, such as {foreign[0]!r}: give a new or an empty folder"
         )
-    for path in (folder.info, folder.items, folder.vectors, folder.items.with_name("items.sqlite-journal")):
-        path.unlink(missing_ok=True)
+    for name in FILES:
+        (folder.path / name).unlink(missing_ok=True)
     shutil.rmtree(folder.golden, ignore_errors=True)
 
 
