@@ -128,8 +128,12 @@ def add_to_index(
     return build_index(info.run, sources, folder, checkpoint=info.checkpoint, device=device, trust=trust)
 
 
-def remove_from_index(folder: Path_, paths: Iterable[Path_] = (), *, missing: bool = False) -> list[str]:
-    """Remove images: files, or all below folders, whether they still exist or not. Returns the paths that went.
+def remove_from_index(
+    folder: Path_, paths: Iterable[Path_] = (), *, missing: bool = False
+) -> tuple[list[str], int]:
+    """Remove images: files, or all below folders, whether they still exist or not.
+
+    Returns the paths that went, and how many images are left.
 
     Args:
         missing: all whose files are no longer there, too.
@@ -156,8 +160,8 @@ def remove_from_index(folder: Path_, paths: Iterable[Path_] = (), *, missing: bo
             if missing:
                 gone.update((name, item.id) for name, item in known.items() if not os.path.exists(name))
             writer.remove(gone.values())
-            writer.finish()
-    return sorted(gone)
+            left = writer.finish().items
+    return sorted(gone), left
 
 
 def _take_in(writer: Writer, model: EmbeddingModel, files: Sequence[Listed], changes: Changes) -> None:

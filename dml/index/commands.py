@@ -138,8 +138,8 @@ def remove(
 
     if not paths and not missing:
         raise InputError("nothing is to be removed: give paths, or --missing for all whose files are gone")
-    gone = remove_from_index(index, paths or (), missing=missing)
-    print(f"{index}: {len(gone):,} images removed")
+    gone, left = remove_from_index(index, paths or (), missing=missing)
+    print(f"{index}: {len(gone):,} removed, {left:,} left")
 
 
 @_command(index_app, "check")
