@@ -8,7 +8,7 @@ said for which share of right pairs it holds: that of the validation classes, or
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,11 +27,13 @@ from dml.runs import located_config, trained_model
 __all__ = ["Aim", "Calibration", "calibrate", "calibrate_pairs", "opis", "threshold_for"]
 
 FEWEST_CLASSES = 10  # with fewer, resampling them says little of those that are not there
-REPLICATES = 1000
+REPLICATES = 500
 THRESHOLDS = 2**14  # that are tried, at most
 CONFIDENCE = 0.95
 CALIBRATION_RANGE = (1e-3, 1e-2)  # of the false-match rate, over which thresholds are compared for OPIS
 STEPS = 200
+CATALOGUES = (10, 100, 1_000, 10_000, 100_000)
+FEWEST_WRONG = 10  # pairs of two classes that reach a threshold, for it to mean something
 
 
 class Aim(NamedTuple):
@@ -61,12 +63,12 @@ class Calibration:
     """The record that is kept, and what it was measured on.
 
     pairs:      of the validation classes.
-    thresholds: (R,) that of each resampling of the classes, rising.
+    catalogues: for catalogues of other sizes, N -> threshold and recall; None where too few wrong pairs were seen.
     """
 
     record: CalibrationRecord
     pairs: Pairs
-    thresholds: NDArray[np.float64]
+    catalogues: Mapping[int, tuple[float, float] | None]
 
 
 def calibrate(
@@ -135,16 +137,13 @@ def calibrate_pairs(
             f"no similarity has a {aim.name.replace('_', ' ')} of {aim.value:g} where 1 of {1 / aim.prevalence:,.0f} "
             f"pairs is right{reached}; ask for less, or for a smaller catalogue"
         )
-    drawn = _bootstrap(pairs, aim, replicates)
-    low, high = (
-        np.quantile(drawn, q, method="nearest") for q in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
-    )
+    low, high = _interval(pairs, aim, threshold, replicates)
     rates = rates_at(pairs, thresholds_of(pairs, np.array([threshold])))
     record = CalibrationRecord(
         fingerprint=fingerprint,
         threshold=threshold,
-        low=float(min(low, threshold)),
-        high=float(min(max(high, threshold), 1.0)),  # where no threshold is enough, nothing is similar enough
+        low=low,
+        high=high,
         aim=aim.name,
         asked=aim.value,
         precision=float(rates.precision(aim.prevalence)[0]),
@@ -157,7 +156,15 @@ def calibrate_pairs(
         pairs=len(pairs.same) + pairs.others,
         opis=opis(pairs),
     )
-    return Calibration(record, pairs, drawn)
+    return Calibration(record, pairs, {size: _for_catalogue(pairs, aim, size) for size in CATALOGUES})
+
+
+def _for_catalogue(pairs: Pairs, aim: Aim, size: int) -> tuple[float, float] | None:
+    threshold = threshold_for(pairs, aim._replace(prevalence=1 / size))
+    reached = thresholds_of(pairs, np.array([threshold]))
+    if reached.other[0] < FEWEST_WRONG or not np.isfinite(threshold):
+        return None
+    return threshold, float(rates_at(pairs, reached).recall[0])
 
 
 def threshold_for(
@@ -225,13 +232,39 @@ def _aim(pairs: Pairs, precision: float | None, false_match_rate: float | None, 
     return Aim(name, value, measured if catalogue is None else 1 / catalogue)
 
 
-def _bootstrap(pairs: Pairs, aim: Aim, replicates: int) -> NDArray[np.float64]:
-    """The threshold for each of many draws of classes, with replacement: (R,), rising.
+def _interval(pairs: Pairs, aim: Aim, threshold: float, replicates: int) -> tuple[float, float]:
+    """The thresholds at which a test does not tell whether the aim is kept: those between surely not and surely.
 
-    A class that is drawn twice counts twice; its copies are no pair of two classes.
+    Classes are drawn with replacement; one that is drawn twice counts twice, and its copies are no pair of two
+    classes. What was not seen may exist: each draw adds as many pairs as one more class, or one more pair of classes,
+    brings, times a number from the exponential distribution. So the interval is no shorter where few were seen, as one
+    of Poisson counts is not.
     """
     generator = numpy_generator("calibrate", len(pairs.sizes))
     classes = len(pairs.sizes)
-    counts = generator.multinomial(classes, np.full(classes, 1 / classes), size=replicates)
+    a, b = aim.most
     tried = tried_on(pairs)
-    return np.sort([threshold_for(pairs, aim, drawn.astype(np.float64), tried) for drawn in counts])
+    unseen_right, unseen_wrong = _unseen(pairs, threshold)
+    surely, perhaps = np.zeros(len(tried.values)), np.zeros(len(tried.values))
+    for _ in range(replicates):
+        counts = generator.multinomial(classes, np.full(classes, 1 / classes)).astype(np.float64)
+        rates = rates_at(pairs, tried, counts)
+        right, wrong = generator.exponential(size=2) * (unseen_right, unseen_wrong)
+        surely += rates.false_match + wrong <= a * rates.recall + b
+        perhaps += rates.false_match <= a * (rates.recall + right) + b
+    tail = (1 - CONFIDENCE) / 2 * replicates
+    is_sure = np.flatnonzero((surely >= replicates - tail) & (tried.values >= threshold))
+    is_possible = np.flatnonzero((perhaps > tail) & (tried.values <= threshold))
+    low = tried.values[is_possible[-1]] if len(is_possible) else threshold
+    high = tried.values[is_sure[-1]] if len(is_sure) else 1.0
+    return float(low), float(max(high, threshold))
+
+
+def _unseen(pairs: Pairs, threshold: float) -> tuple[float, float]:
+    """What one more class adds to the recall, and one more pair of classes to the false-match rate, at a threshold."""
+    reached = thresholds_of(pairs, np.array([threshold]))
+    right = pairs.same_class[: reached.same[0]]
+    wrong = pairs.other_classes[: reached.other[0]]
+    per_class = len(right) / max(1, len(np.unique(right)))
+    per_pair = len(wrong) / max(1, len(np.unique(np.sort(wrong, axis=1), axis=0)))
+    return max(1.0, per_class) / len(pairs.same), max(1.0, per_pair) / pairs.others

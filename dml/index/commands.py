@@ -212,6 +212,66 @@ def search(
         sys.exit(1)
 
 
+@_command(app, "calibrate")
+def calibrate(
+    run: Run,
+    precision: Annotated[
+        float | None, typer.Option(help="The least share of matches that are right.")
+    ] = None,
+    false_match_rate: Annotated[
+        float | None, typer.Option(help="Instead, the largest share of unrelated pairs that match.")
+    ] = None,
+    catalogue: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="For one query against a catalogue of N items, one of which is right. If not given, the precision "
+            "holds for the share of right pairs among the validation images.",
+        ),
+    ] = None,
+    json: Json = False,
+    checkpoint: Checkpoint = "best",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the data sets lie, if not where they lay in training."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda, ...; that of the run.")
+    ] = None,
+    trust: Trust = None,
+) -> None:
+    """Find the similarity from which on two images are a match: dml calibrate RUN --precision 0.95
+
+    Measured on the validation classes, which were not trained on, with an interval by resampling the classes. It is
+    kept in the run, and its indexes then say which of their answers match.
+    """
+    from pathlib import Path
+
+    from dml.index import printing
+    from dml.index.calibration import calibrate as measure
+    from dml.index.calibration_figure import draw_calibration
+    from dml.index.calibration_file import write_calibration
+    from dml.reporting.figures import save_figure
+
+    found = measure(
+        run,
+        precision=precision,
+        false_match_rate=false_match_rate,
+        catalogue=catalogue,
+        checkpoint=checkpoint,
+        data=data,
+        device=device,
+        trust=trust or (),
+    )
+    kept, figure = write_calibration(run, found.record), Path(run) / "calibration.png"
+    save_figure(draw_calibration(found), figure)
+    if json:
+        print(printing.calibration_as_json(found))
+        return
+    printing.print_calibration(run, found)
+    print(f"kept in {kept} and {figure}")
+
+
 if __name__ == "__main__":
     mount(app_alone := typer.Typer(context_settings=OPTIONS))
     app_alone()

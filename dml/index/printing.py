@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dml.index.building import Changes
+from dml.index.calibration import Calibration
 from dml.index.calibration_file import CalibrationRecord
 from dml.index.index import Hit, Index
 from dml.index.pages import Card, Row, write_page
@@ -18,8 +19,10 @@ from dml.index.pages import Card, Row, write_page
 __all__ = [
     "Answer",
     "as_json",
+    "calibration_as_json",
     "how_exact",
     "print_answers",
+    "print_calibration",
     "print_changes",
     "print_csv",
     "print_unreadable",
@@ -100,6 +103,45 @@ def print_answers(index: Index, answers: Sequence[Answer], *, match: bool) -> No
             mark = {True: "match", False: "", None: ""}[hit.match]
             label = "" if hit.label is None else hit.label
             print(f"  {hit.score:7.4f}  {short(hit.path)}  {label}  {mark}".rstrip())
+
+
+def print_calibration(run: str, calibration: Calibration) -> None:
+    """The threshold, what it promises and for what, and those for catalogues of other sizes."""
+    record = calibration.record
+    print(
+        f"{run}: a match is {record.threshold:.4f} or more; 95 % interval {record.low:.4f} .. {record.high:.4f}"
+    )
+    print(
+        f"precision {record.precision:.1%} where 1 of {1 / record.prevalence:,.0f} pairs is right, recall "
+        f"{record.recall:.1%}, false-match rate {record.false_match_rate:.3%}"
+    )
+    print(
+        f"from {record.classes:,} validation classes, {record.images:,} images, {record.pairs:,} pairs; OPIS "
+        f"{record.opis:.2g}"
+    )
+    print(
+        f"\n{record.aim.replace('_', ' ')} {record.asked:g} for one query against a catalogue with one right item:"
+    )
+    for size, found in calibration.catalogues.items():
+        said = (
+            "not to be had, or too few wrong pairs to tell"
+            if found is None
+            else f"{found[0]:.4f}, recall {found[1]:.1%}"
+        )
+        print(f"  {size:>7,} items  {said}")
+
+
+def calibration_as_json(calibration: Calibration) -> str:
+    """The same for programs."""
+    catalogues = [
+        {
+            "catalogue": size,
+            "threshold": None if found is None else found[0],
+            "recall": None if found is None else found[1],
+        }
+        for size, found in calibration.catalogues.items()
+    ]
+    return json.dumps({**asdict(calibration.record), "catalogues": catalogues}, indent=2)
 
 
 def as_json(index: Index, answers: Sequence[Answer], unreadable: Mapping[str, str]) -> str:
