@@ -27,7 +27,7 @@ from dml.model import EmbeddingModel
 from dml.progress import progress
 from dml.runs import load_model
 
-__all__ = ["Changes", "add_to_index", "build_index", "remove_from_index"]
+__all__ = ["Changes", "add_to_index", "build_index", "build_items", "finish_index", "remove_from_index"]
 
 BATCH = 64
 SAVE_EVERY = 2.0  # seconds of work that a kill may lose
@@ -101,15 +101,15 @@ def build_index(
             check_model(writer, model)
             changes = Changes()
             try:
-                _take_in(writer, model, list(found.files.values()), changes)
+                build_items(writer, model, list(found.files.values()), changes)
             finally:
-                changes.items = _finish(writer, run, checkpoint).items
+                changes.items = finish_index(writer, run, checkpoint).items
     changes.unreadable = {**found.unreadable, **changes.unreadable}
     changes.left_out = found.left_out
     return changes
 
 
-def _finish(writer: Writer, run: Path_, checkpoint: str) -> IndexInfo:
+def finish_index(writer: Writer, run: Path_, checkpoint: str) -> IndexInfo:
     """Say in index.json where the model is now, with the threshold that it has."""
     calibration = calibration_for(writer.info, run)
     return writer.finish(
@@ -164,7 +164,8 @@ def remove_from_index(
     return sorted(gone), left
 
 
-def _take_in(writer: Writer, model: EmbeddingModel, files: Sequence[Listed], changes: Changes) -> None:
+def build_items(writer: Writer, model: EmbeddingModel, files: Sequence[Listed], changes: Changes) -> None:
+    """Take files into an opened index, and count in `changes` what became of each."""
     begin = time.monotonic()
     known = writer.known()
     pending = []

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.assembly import build_data, build_evaluator
+from dml.assembly import build_data
 from dml.devices import choose_device
 from dml.errors import InputError
 from dml.index.calibration_file import CalibrationRecord
 from dml.index.fingerprint import fingerprint_of
 from dml.index.pairs import Pairs, Thresholds, rates_at, similar_pairs, thresholds_of
+from dml.index.parts import embed_part
 from dml.randomness import numpy_generator
 from dml.runs import located_config, trained_model
 
@@ -103,9 +104,8 @@ def calibrate(
             "from them would promise too much; calibrate a run of protocol=holdout"
         )
     model = trained_model(cfg, run, checkpoint=checkpoint, device=choose_device(cfg))
-    embeddings = build_evaluator(cfg, splits)(model, splits.val).embeddings
     return calibrate_pairs(
-        similar_pairs(embeddings.vectors.numpy(), embeddings.labels.numpy()),
+        similar_pairs(embed_part(cfg, model, splits.val), splits.val.labels),
         fingerprint=fingerprint_of(model),
         precision=precision,
         false_match_rate=false_match_rate,

@@ -168,6 +168,32 @@ def check(index: Folder, json: Json = False) -> None:
         sys.exit(1)
 
 
+@_command(index_app, "upgrade")
+def upgrade(
+    index: Folder,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The run of the new model; that of the index if not given."),
+    ] = None,
+    checkpoint: Checkpoint = "best",
+    device: Device = "cpu",
+    trust: Trust = None,
+) -> None:
+    """Embed all images of an index by another model. The old one answers until all is done.
+
+    After a kill, the same command goes on. It also gives back the room of images that were removed.
+    """
+    from dml.index.printing import print_unreadable
+    from dml.index.upgrading import upgrade_index
+
+    done = upgrade_index(index, run, checkpoint=checkpoint, device=device, trust=trust or ())
+    changed = "" if done.changed is None else f"; {done.changed:.1%} of first answers are another image now"
+    print(f"{index}: {done.items:,} images, {done.embedded:,} embedded now{changed}")
+    print_unreadable(done.unreadable)
+    if done.unreadable:
+        sys.exit(1)
+
+
 @_command(app, "search")
 def search(
     index: Folder,
@@ -270,6 +296,82 @@ def calibrate(
         return
     printing.print_calibration(run, found)
     print(f"kept in {kept} and {figure}")
+
+
+@_command(app, "duplicates")
+def duplicates(
+    index: Folder,
+    above: Annotated[
+        float | None,
+        typer.Option(help="From which similarity on; measured on copies of its own images if not given."),
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page with the images, too.")
+    ] = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the pairs as a table.")] = False,
+    apart: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE", help="Remember that these are no duplicates; given twice or more, and alone."
+        ),
+    ] = None,
+    run: Moved = None,
+    device: Device = "cpu",
+    trust: Trust = None,
+) -> None:
+    """Find images of an index that are the same, byte for byte or nearly: dml duplicates photos.index
+
+    In a group, every image is alike to every other one.
+    """
+    from pathlib import Path
+
+    from dml.index import printing
+    from dml.index.duplicates import find_duplicates, keep_apart
+    from dml.index.index import open_index
+
+    if apart:
+        keep_apart(index, [str(Path(path).absolute()) for path in apart])
+        print(f"{index}: {len(apart)} images are kept apart")
+        return
+    with open_index(index, run=run, device=device, trust=trust or ()) as opened:
+        found = find_duplicates(opened, above=above)
+    if json:
+        print(printing.duplicates_as_json(found))
+    elif csv:
+        printing.print_pairs(found)
+    else:
+        printing.print_duplicates(found)
+    if html is not None:
+        printing.write_duplicates(html, found)
+
+
+@_command(app, "leaks")
+def leaks(
+    run: Run,
+    above: Annotated[
+        float | None,
+        typer.Option(help="From which similarity on; measured on copies of test images if not given."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print all pairs as a table.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the data sets lie, if not where they lay in training."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda, ...; that of the run.")
+    ] = None,
+    trust: Trust = None,
+) -> None:
+    """Find near-duplicates across the training, validation and test images of a run, as its model sees them."""
+    from dml.index import printing
+    from dml.index.leaks import find_leaks
+
+    found = find_leaks(run, above=above, data=data, device=device, trust=trust or ())
+    if csv:
+        printing.print_leak_table(found)
+    else:
+        printing.print_leaks(found)
 
 
 if __name__ == "__main__":

@@ -13,22 +13,33 @@ from typing import Any
 from dml.index.building import Changes
 from dml.index.calibration import Calibration
 from dml.index.calibration_file import CalibrationRecord
+from dml.index.duplicates import Duplicates
 from dml.index.index import Hit, Index
+from dml.index.leaks import Leak, Leaks
 from dml.index.pages import Card, Row, write_page
 
 __all__ = [
     "Answer",
     "as_json",
     "calibration_as_json",
+    "duplicates_as_json",
     "how_exact",
     "print_answers",
     "print_calibration",
     "print_changes",
     "print_csv",
+    "print_duplicates",
+    "print_leak_table",
+    "print_leaks",
+    "print_pairs",
     "print_unreadable",
     "short",
     "write_answers",
+    "write_duplicates",
 ]
+
+
+MOST_LEAKS = 20  # that are printed where no table was asked for
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,58 @@ def calibration_as_json(calibration: Calibration) -> str:
         for size, found in calibration.catalogues.items()
     ]
     return json.dumps({**asdict(calibration.record), "catalogues": catalogues}, indent=2)
+
+
+def print_duplicates(found: Duplicates) -> None:
+    """The groups, a path in each line."""
+    count = sum(len(group) for group in found.groups)
+    print(
+        f"{len(found.groups):,} groups of {count:,} images; each pair of a group is {found.above:.4f} or more alike"
+    )
+    for group in found.groups:
+        print("\n" + "\n".join(short(item.path) for item in group))
+
+
+def duplicates_as_json(found: Duplicates) -> str:
+    """The same for programs."""
+    return json.dumps(
+        {"above": found.above, "groups": [[item.path for item in group] for group in found.groups]}, indent=2
+    )
+
+
+def print_pairs(found: Duplicates) -> None:
+    """Pairs that are alike, in a table to go on with."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["path", "other", "similarity"])
+    for one, other, score in found.pairs:
+        writer.writerow([one.path, other.path, repr(score)])
+
+
+def write_duplicates(path: str, found: Duplicates) -> None:
+    """A page with a group in each row."""
+    rows = [
+        Row(f"{len(group)} images", [Card(item.path, f"{item.width} × {item.height}") for item in group])
+        for group in found.groups
+    ]
+    notes = [f"each pair of a group is {found.above:.4f} or more alike"]
+    write_page(path, title="Duplicates", notes=notes, rows=rows)
+
+
+def print_leaks(found: Leaks) -> None:
+    """How many pairs lie across two parts, and the most similar ones."""
+    sizes = ", ".join(f"{size:,} {name}" for name, size in found.sizes.items())
+    print(f"{len(found.pairs):,} pairs across parts are {found.above:.4f} or more alike, of {sizes} images")
+    for leak in found.pairs[:MOST_LEAKS]:
+        print(f"  {leak.similarity:.4f}  {leak.part} {leak.file}  {leak.other_part} {leak.other_file}")
+    if len(found.pairs) > MOST_LEAKS:
+        print(f"  ... and {len(found.pairs) - MOST_LEAKS:,} more: --csv lists all")
+
+
+def print_leak_table(found: Leaks) -> None:
+    """All pairs, in a table to go on with."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(Leak._fields)
+    writer.writerows(found.pairs)
 
 
 def as_json(index: Index, answers: Sequence[Answer], unreadable: Mapping[str, str]) -> str:

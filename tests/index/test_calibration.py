@@ -44,7 +44,7 @@ def test_a_class_that_counts_twice_is_as_if_it_were_there_twice() -> None:
 
 
 def test_the_record_says_what_holds_and_for_which_share_of_right_pairs() -> None:
-    pairs = similar_pairs(*clusters(30, 5, spread=0.6))
+    pairs = similar_pairs(*clusters(30, 5, spread=0.6, dim=16))
     found = calibrate_pairs(pairs, fingerprint="f", precision=0.9).record
     assert found.low < found.threshold < found.high < 1 and found.precision >= 0.9
     assert found.prevalence == pytest.approx(len(pairs.same) / (len(pairs.same) + pairs.others))

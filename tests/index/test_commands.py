@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from dml.index.building import build_index
 from dml.index.commands import mount
+from dml.index.leaks import Leak, Leaks
+from dml.index.printing import print_leaks
 from tests.index.conftest import draw
 
 program = typer.Typer()
@@ -129,3 +131,44 @@ def test_an_interrupted_build_says_how_it_goes_on(
     monkeypatch.setattr("dml.index.building.build_index", interrupt)
     done = dml("index", "build", smoke_run, photos, "--to", tmp_path / "index")
     assert done.exit_code == 130 and "the same command goes on" in done.stderr
+
+
+def test_duplicates_are_listed_for_people_programs_and_tables(
+    smoke_run: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    for name in ("copy.jpg", "<b>.jpg"):
+        shutil.copy(photos / "2.jpg", tmp_path / "photos" / name)
+    build_index(smoke_run, [tmp_path / "photos"], tmp_path / "index")
+    done = dml(
+        "duplicates", tmp_path / "index", "--above", 0.99999, "--json", "--html", tmp_path / "out.html"
+    )
+    expected = sorted(str(tmp_path / "photos" / name) for name in ("2.jpg", "<b>.jpg", "copy.jpg"))
+    assert done.exit_code == 0 and json.loads(done.stdout)["groups"] == [expected]
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 3 and "<b>" not in page
+    assert "1 groups of 3 images" in dml("duplicates", tmp_path / "index", "--above", 0.99999).stdout
+    rows = list(
+        csv.DictReader(io.StringIO(dml("duplicates", tmp_path / "index", "--above", -1, "--csv").stdout))
+    )
+    assert len(rows) == 15 and float(rows[0]["similarity"]) >= float(rows[-1]["similarity"])
+    done = dml("duplicates", tmp_path / "index", "--apart", rows[0]["path"], "--apart", rows[0]["other"])
+    assert done.exit_code == 0 and "2 images are kept apart" in done.stdout
+    assert len(dml("duplicates", tmp_path / "index", "--above", -1, "--csv").stdout.splitlines()) == 15
+
+
+def test_leaks_lie_across_the_parts_of_a_data_set(smoke_run: Path) -> None:
+    done = dml("leaks", smoke_run, "--above", 0.9999, "--csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert done.exit_code == 0 and rows and all(row["part"] != row["other_part"] for row in rows)
+    assert all(row["label"] != row["other_label"] and float(row["similarity"]) >= 0.9999 for row in rows)
+
+
+def test_the_most_similar_leaks_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    leak = Leak("train", "a.png", "mug", "test", "b.png", "cup", 0.99)
+    print_leaks(Leaks(0.9, {"train": 5, "test": 4}, [leak] * 25))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "25 pairs across parts are 0.9000 or more alike, of 5 train, 4 test images"
+    assert (
+        lines[1] == "  0.9900  train a.png  test b.png" and lines[-1] == "  ... and 5 more: --csv lists all"
+    )
