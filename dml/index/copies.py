@@ -11,10 +11,22 @@ from PIL import Image
 
 from dml.model import EmbeddingModel
 
-__all__ = ["ALTERATIONS", "copy_threshold", "similarity_of_copies"]
+__all__ = [
+    "ALTERATIONS",
+    "LIKE",
+    "SAMPLE",
+    "SOUGHT",
+    "copy_threshold",
+    "likeness",
+    "outlines",
+    "similarity_of_copies",
+]
 
 FOUND = 0.99  # the share of copies that reach the threshold
 SAMPLE = 200  # images of which copies are made
+LIKE = 0.96  # likeness of pixels from which on an image is a copy: 99 of 100 of each kind of SOUGHT have it
+SIDE = 16  # of the outlines, in pixels
+CENTRES = (1.0, 0.95)  # shares of width and height that are compared
 
 
 def _by_jpeg(image: Image.Image) -> Image.Image:
@@ -61,3 +73,27 @@ def copy_threshold(model: EmbeddingModel, images: Sequence[Image.Image]) -> floa
     """The similarity that 99 of 100 copies of each kind of `SOUGHT` reach."""
     similarities = similarity_of_copies(model, images)
     return float(min(np.quantile(values, 1 - FOUND, method="lower") for values in similarities.values()))
+
+
+def outlines(image: Image.Image) -> NDArray[np.float32]:
+    """The whole image and its centre, each in 16 × 16 pixels, as unit vectors of the mean 0: (2, 768)."""
+    found = []
+    for share in CENTRES:
+        edges = (1 - share) / 2, (1 + share) / 2
+        box = (
+            edges[0] * image.width,
+            edges[0] * image.height,
+            edges[1] * image.width,
+            edges[1] * image.height,
+        )
+        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, box=box)
+        pixels = np.asarray(small, np.float32).ravel()
+        pixels = pixels - pixels.mean()
+        found.append(pixels / max(float(np.linalg.norm(pixels)), 1.0))
+    return np.stack(found)
+
+
+def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Correlation of the pixels of two images, by their outlines; also of one with the centre of the other."""
+    products = a @ b.T
+    return float(max(products[0, 0], products[0, 1], products[1, 0]))

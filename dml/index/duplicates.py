@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from dml.data import decode
+from dml.data import decode, read_ahead
 from dml.errors import InputError, UserError
-from dml.index.copies import SAMPLE, copy_threshold
+from dml.index.copies import LIKE, SAMPLE, copy_threshold, likeness, outlines
 from dml.index.grouping import group_pairs
 from dml.index.index import Index
 from dml.index.layout import IndexFolder
 from dml.index.searching import pairs_above
 from dml.index.store import Item, Store
 from dml.index.writer import alone, open_writer
+from dml.progress import progress
 
 __all__ = ["Duplicates", "find_duplicates", "keep_apart", "own_threshold"]
+
+AHEAD = 64  # images that wait to be compared
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,21 @@ def find_duplicates(index: Index, *, above: float | None = None) -> Duplicates:
     Files with the same bytes are always of one group. Pairs of which `keep_apart` was told are never.
 
     Args:
-        above: a similarity; None measures it on copies that are made of images of the index.
+        above: a similarity, by which alone pairs are told; None measures it on copies that are made of images of the
+            index, and compares the pixels of what reaches it, since unrelated images may be as similar as copies are.
 
     Raises:
         InputError: the similarity is not between -1 and 1, or so low that all hangs together.
     """
+    by_pixels = above is None
     if above is None:
         above = own_threshold(index)
     if not -1 <= above <= 1 + 1e-6:
         raise InputError(f"above={above}: a similarity lies between -1 and 1")
     contents = _by_content(index.store)
     similar = _similar(index.store, contents, above)
+    if by_pixels:
+        similar = _with_like_pixels(similar, contents)
     names = list(contents)
     numbered = {name: number for number, name in enumerate(names)}
     pairs = {_ordered(numbered[a], numbered[b]): score for (a, b), score in similar.items()}
@@ -134,6 +143,29 @@ def _similar(store: Store, contents: dict[str, list[Item]], above: float) -> dic
                 if (a, b) not in apart:
                     found[a, b] = score
     return found
+
+
+def _with_like_pixels(
+    similar: dict[tuple[str, str], float], contents: dict[str, list[Item]]
+) -> dict[tuple[str, str], float]:
+    """The pairs whose pixels are alike, too; without those whose files cannot be read any more."""
+    names = sorted({name for pair in similar for name in pair})
+    outlined: dict[str, NDArray[np.float32]] = {}
+    with progress("comparing", len(names)) as advance:
+        found = read_ahead(names, lambda name: _outlines(contents[name][0].path), ahead=AHEAD)
+        for name, outline in zip(names, found, strict=True):
+            advance(1)
+            if outline is not None:
+                outlined[name] = outline
+    known = {pair: score for pair, score in similar.items() if outlined.keys() >= set(pair)}
+    return {(a, b): score for (a, b), score in known.items() if likeness(outlined[a], outlined[b]) >= LIKE}
+
+
+def _outlines(path: str) -> NDArray[np.float32] | None:
+    try:
+        return outlines(Image.fromarray(decode(path)))
+    except UserError:
+        return None
 
 
 def _ordered(a: int, b: int) -> tuple[int, int]:
