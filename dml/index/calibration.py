@@ -156,7 +156,8 @@ def calibrate_pairs(
         pairs=len(pairs.same) + pairs.others,
         opis=opis(pairs),
     )
-    return Calibration(record, pairs, {size: _for_catalogue(pairs, aim, size) for size in CATALOGUES})
+    sizes = CATALOGUES if aim.name == "precision" else ()  # a false-match rate is the same for all
+    return Calibration(record, pairs, {size: _for_catalogue(pairs, aim, size) for size in sizes})
 
 
 def _for_catalogue(pairs: Pairs, aim: Aim, size: int) -> tuple[float, float] | None:

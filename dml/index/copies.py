@@ -22,7 +22,7 @@ __all__ = [
     "similarity_of_copies",
 ]
 
-FOUND = 0.99  # the share of copies that reach the threshold
+FOUND = 0.999  # the share of copies that reach the threshold
 SAMPLE = 200  # images of which copies are made
 LIKE = 0.96  # likeness of pixels from which on an image is a copy: 99 of 100 of each kind of SOUGHT have it
 SIDE = 16  # of the outlines, in pixels
@@ -70,7 +70,7 @@ def similarity_of_copies(
 
 
 def copy_threshold(model: EmbeddingModel, images: Sequence[Image.Image]) -> float:
-    """The similarity that 99 of 100 copies of each kind of `SOUGHT` reach."""
+    """The similarity that all copies of each kind of `SOUGHT` reach, or all but one of a thousand."""
     similarities = similarity_of_copies(model, images)
     return float(min(np.quantile(values, 1 - FOUND, method="lower") for values in similarities.values()))
 

@@ -1,8 +1,8 @@
 """Which model made some vectors: what an index, a threshold and an export belong to.
 
-Two models with one fingerprint have the same weights, preprocessing and dimension. What else could move a vector, such
-as another sharpness of the pooling or another release of a library that decodes, shows in the vectors of golden
-images, which are kept with the fingerprint.
+Two models with one fingerprint have the same weights, size of images and dimension. What else could move a vector, such
+as another sharpness of the pooling, another way to resize or another release of a library that decodes, shows in the
+vectors of golden images, which are kept with the fingerprint.
 """
 
 from __future__ import annotations
@@ -29,14 +29,20 @@ ORIENTATION = 0x0112  # the field of EXIF
 
 
 def fingerprint_of(model: EmbeddingModel) -> str:
-    """64 hexadecimal digits of the weights, the preprocessing and the dimension of a model."""
+    """64 hexadecimal digits of the weights, the size and normalisation of what they see, and the dimension of a model.
+
+    How an image is resized has no part in it: the settings of that have names, which another release may change, and
+    pixels, which another processor may round. The golden images tell.
+    """
     digest = hashlib.sha256()
     state = dict(model.state_dict()) | {"mean": model.mean, "std": model.std}
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    described = f"{model.preprocess!r} bgr={model.bgr} dimension={model.projection.out_features}"
-    digest.update(described.encode())
+    square = model.preprocess(np.asarray(_drawing(0, 96, 64)))
+    digest.update(
+        f"sees {tuple(square.shape)} bgr={model.bgr} dimension={model.projection.out_features}".encode()
+    )
     return digest.hexdigest()
 
 
