@@ -132,14 +132,18 @@ def read_info(folder: IndexFolder) -> IndexInfo:
             **{key: content[key] for key in (f.name for f in fields(IndexInfo)) if key in content}
         )
         if info.dtype not in DTYPES or not isinstance(info.dimension, int) or info.dimension < 1:
-            raise ValueError(f"dtype {info.dtype}, dimension {info.dimension}")
+            raise _damaged(folder, f"dtype {info.dtype}, dimension {info.dimension}")
     except InputError:
         raise
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{folder.info} is damaged ({error}): restore it from a backup, or build the index anew in another folder"
-        ) from error
+        raise _damaged(folder, error) from error
     return info
+
+
+def _damaged(folder: IndexFolder, reason: object) -> InputError:
+    return InputError(
+        f"{folder.info} is damaged ({reason}): restore it from a backup, or build the index anew in another folder"
+    )
 
 
 def write_info(folder: IndexFolder, info: IndexInfo) -> None:
