@@ -2,6 +2,8 @@
 
 model = dml.load_model("runs/…")        # of any run folder, with its preprocessing
 vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is the similarity
+index = dml.open_index("photos.index")  # made by `dml index build`
+hits = index.search(["a.jpg"], k=10)    # for each image, the most similar ones
 """
 
 import tempfile
@@ -16,6 +18,7 @@ except FileNotFoundError as error:
         "TMPDIR to a folder that can, as in TMPDIR=$HOME/tmp"
     ) from error
 
+from dml.index.index import open_index
 from dml.runs import load_model
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "open_index"]

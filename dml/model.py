@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from dml.data import decode
-from dml.errors import InputError, WrongTypeError
+from dml.data import ImageSource, decode_source, read_ahead
+from dml.errors import FileError, InputError, WrongTypeError
 from dml.modes import evaluation_mode
+from dml.progress import progress
 from dml.types import Normalisation, Pooled
 
 __all__ = ["EmbeddingModel"]
@@ -68,29 +70,73 @@ class EmbeddingModel(nn.Module):
         return self._embed_locations(features) if self.pooling.pools_embedded else features
 
     @torch.no_grad()
-    def embed(self, images: Sequence[Image.Image | str | Path], *, batch_size: int = 64) -> Tensor:
-        """Embed pictures or files of pictures as they are: (n, D) unit vectors, on the CPU.
+    def embed(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        batch_size: int = 64,
+        unreadable: dict[int, str] | None = None,
+    ) -> Tensor:
+        """Embed images as they are: (n, D) unit vectors, on the CPU.
 
-        Photographs are turned upright by their EXIF data, and transparent pictures laid on white.
+        Photographs are turned upright by their EXIF data, and transparent images laid on white. Threads decode ahead
+        of the model; on a terminal a bar shows how far it is, if it takes long.
+
+        Args:
+            images: paths, Pillow images, bytes of image files, or files that are open for reading bytes.
+            batch_size: images in the model at a time.
+            unreadable: a dict that takes the images which cannot be read, by their place, with the reason. They have
+                no row in the result, and the others follow each other. Without it the first of them is an error.
 
         Raises:
-            WrongTypeError: a single picture instead of a list.
+            WrongTypeError: a single image instead of several, or something that is no image.
             InputError: a batch size below 1.
-            FileError: a file that is missing or no picture; the message names it.
+            FileError, InputError: an image that is missing or cannot be read; the message names it.
         """
-        if isinstance(images, (str, Path, Image.Image)):
+        if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)) or hasattr(
+            images, "read"
+        ):
             raise WrongTypeError(
-                f"embed takes a list of pictures, this is a single {type(images).__name__}: write [picture]"
+                f"embed takes a list of images, this is a single {type(images).__name__}: write [image]"
             )
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
-        device = self.projection.weight.device
+        sources = list(images)
         vectors = [torch.empty(0, self.projection.out_features)]
-        with evaluation_mode(self):
-            for start in range(0, len(images), batch_size):
-                squares = [self.preprocess(decode(image)) for image in images[start : start + batch_size]]
-                vectors.append(self(torch.stack(squares).to(device)).vectors.cpu())
+        squares = self._squares(sources, batch_size, unreadable)
+        with evaluation_mode(self), progress("embedding", len(sources)) as advance:
+            while batch := list(itertools.islice(squares, batch_size)):
+                vectors.append(self.embed_squares(torch.stack(batch)))
+                advance(len(batch))
         return torch.cat(vectors)
+
+    @torch.no_grad()
+    def embed_squares(self, squares: Tensor) -> Tensor:
+        """The vectors (B, D), on the CPU, of images that are preprocessed already: (B, 3, size, size) uint8.
+
+        The model has to be in evaluation mode, as `dml.load_model` gives it.
+        """
+        pooled: Pooled = self(squares.to(self.projection.weight.device))
+        return pooled.vectors.cpu()
+
+    def _squares(
+        self, sources: Sequence[ImageSource], ahead: int, unreadable: dict[int, str] | None
+    ) -> Iterator[Tensor]:
+        """What the model sees of each image, without those that cannot be read if there is a place for their names."""
+
+        def square(number: int) -> Tensor | str:
+            try:
+                return self.preprocess(decode_source(sources[number], number))
+            except (FileError, InputError) as error:
+                if unreadable is None:
+                    raise
+                return str(error)
+
+        for number, found in enumerate(read_ahead(range(len(sources)), square, ahead=ahead)):
+            if isinstance(found, Tensor):
+                yield found
+            elif unreadable is not None:
+                unreadable[number] = found
 
     def _normalise(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:

@@ -1,3 +1,4 @@
+import io
 from typing import ClassVar
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dml.data import EvaluationTransform
+from dml.data.decoding import resize_short_side
 from dml.model import EmbeddingModel
 from dml.pooling import GeneralizedSumPooling, GlobalAveragePooling
 from dml.types import Normalisation, Pooled
@@ -118,9 +120,9 @@ def test_embed_keeps_frozen_layers_frozen() -> None:
     assert embedding.training and not embedding.pooling.training
 
 
-@pytest.mark.parametrize("single", ["a.png", Image.new("RGB", (8, 8))])
+@pytest.mark.parametrize("single", ["a.png", Image.new("RGB", (8, 8)), b"\xff\xd8", io.BytesIO()])
 def test_embed_of_a_single_picture_says_to_give_a_list(single: object) -> None:
-    with pytest.raises(TypeError, match=r"list of pictures.*\[picture\]"):
+    with pytest.raises(TypeError, match=r"list of images.*\[image\]"):
         model().embed(single)  # type: ignore[arg-type]
 
 
@@ -128,6 +130,55 @@ def test_embed_names_a_file_that_is_no_picture(tmp_path) -> None:  # type: ignor
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     with pytest.raises(OSError, match=r"broken.jpg cannot be read as a picture"):
         model().embed([tmp_path / "broken.jpg"])
+
+
+def test_embed_takes_paths_pillow_images_bytes_and_open_files(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(path)
+    with path.open("rb") as opened:
+        forms = [str(path), path, Image.open(path), path.read_bytes(), io.BytesIO(path.read_bytes()), opened]
+        vectors = model().embed(iter(forms), batch_size=6)
+    assert torch.equal(vectors, vectors[:1].expand(6, -1))
+
+
+def test_embed_leaves_out_what_cannot_be_read_only_if_it_may_say_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    good = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8))
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    sliver = Image.new("RGB", (1, 200))  # far too long at its short side of 2^26 pixels
+    embedding = model()
+    embedding.preprocess = lambda image: (
+        PREPROCESS(image) if image.shape[1] > 1 else resize_short_side(image, 2**26)
+    )
+    images = [
+        tmp_path / "broken.jpg",
+        good,
+        b"nothing",
+        tmp_path / "gone.jpg",
+        sliver,
+        io.StringIO("text"),
+        good,
+    ]
+    with pytest.raises(OSError, match=r"broken\.jpg cannot be read"):
+        embedding.embed(images)
+    unreadable: dict[int, str] = {}
+    with pytest.raises(TypeError, match=r"image 5 .*gives text; open it for reading bytes"):
+        embedding.embed(images, unreadable=unreadable)
+    images[5] = io.BytesIO(b"")
+    unreadable.clear()
+    vectors = embedding.embed(images, unreadable=unreadable, batch_size=1)
+    assert torch.equal(vectors, model().embed([good, good], batch_size=1))
+    assert list(unreadable) == [0, 2, 3, 4, 5] and "image 2 (bytes)" in unreadable[2]
+
+
+def test_embed_says_what_is_no_image() -> None:
+    with pytest.raises(TypeError, match=r"image 0 is of type int; accepted: a path, a Pillow image, bytes"):
+        model().embed([3])  # type: ignore[list-item]
+    closed = io.BytesIO()
+    closed.close()
+    with pytest.raises(OSError, match=r"image 0 .* cannot be read: .*open it again"):
+        model().embed([closed])
+    with pytest.raises(OSError, match=r"image 0 \(a Pillow image\) is refused: its pixels are float32"):
+        model().embed([Image.fromarray(np.full((4, 4), -1.0, np.float32))])
 
 
 def test_embed_refuses_an_empty_batch() -> None:

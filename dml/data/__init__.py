@@ -13,6 +13,7 @@ from dml.data.hub import hub
 from dml.data.inshop import inshop
 from dml.data.loading import evaluation_batches, training_batches
 from dml.data.protocols import conventional, everything, holdout, mlrc
+from dml.data.reading import ImageSource, decode_source, read_ahead
 from dml.data.records import ImageStore, Records, Splits, TrainTest
 from dml.data.samplers import ClassBalancedSampler, Sampler, UniformSampler
 from dml.data.shards import shards
@@ -24,6 +25,7 @@ __all__ = [
     "ClassBalancedSampler",
     "Contents",
     "EvaluationTransform",
+    "ImageSource",
     "ImageStore",
     "PartContents",
     "Records",
@@ -39,6 +41,7 @@ __all__ = [
     "conventional",
     "cub",
     "decode",
+    "decode_source",
     "emoji_dataset",
     "evaluation_batches",
     "everything",
@@ -49,6 +52,7 @@ __all__ = [
     "hub",
     "inshop",
     "mlrc",
+    "read_ahead",
     "shards",
     "sop",
     "table",

@@ -21,6 +21,7 @@ __all__ = [
     "describe",
     "find_images",
     "identity",
+    "look_for_images",
     "refuse_unread",
     "why_unreadable",
 ]
@@ -68,9 +69,14 @@ def find_images(root: str | Path) -> Found:
         FileError: folders, files or links cannot be read.
         InputError: some are in a format for which a package is missing.
     """
-    search = _Search(Path(root))
-    found = search.found
+    found = look_for_images(root)
     refuse_unread(str(root), found.unreadable, found.left_out.pop(HEIF, ()), len(found.files))
+    return found
+
+
+def look_for_images(root: str | Path) -> Found:
+    """As find_images, with nothing refused: what cannot be read is in the result, as is HEIC without its package."""
+    found = _Search(Path(root)).found
     found.files.sort()
     return found
 

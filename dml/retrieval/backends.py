@@ -17,7 +17,7 @@ from torch import Tensor
 from dml.errors import InputError
 from dml.modes import full_precision
 
-__all__ = ["BACKENDS", "CELLS", "Neighbours", "at_a_time", "choose_backend"]
+__all__ = ["BACKENDS", "CELLS", "Neighbours", "at_a_time", "choose_backend", "no_tf32"]
 
 CELLS = 2**24  # similarities held at a time where a whole chunk x gallery block is formed: 64 MiB in float32
 BLOCK = 2**8  # rows settled at a time on a CPU: what they need stays in the cache
@@ -76,7 +76,7 @@ def _faiss(query: Tensor, gallery: Tensor, k: int) -> Neighbours:
 
 
 def _torch(query: Tensor, gallery: Tensor, k: int) -> Neighbours:
-    with full_precision(query), _no_tf32():
+    with full_precision(query), no_tf32():
         parts = torch.split(query, max(1, CELLS // len(gallery)))
         found = [(part @ gallery.T).topk(k, dim=1) for part in parts]
     return Neighbours(torch.cat([f.values for f in found]), torch.cat([f.indices for f in found]))
@@ -88,7 +88,7 @@ def at_a_time(device: torch.device, width: int) -> int:
 
 
 @contextmanager
-def _no_tf32() -> Iterator[None]:
+def no_tf32() -> Iterator[None]:
     """Multiply float32 as float32, on a GPU and on a CPU, whatever training has chosen, which is put back.
 
     torch 2.9 split its one setting by device and operation, and refuses to read it where the new ones were used.

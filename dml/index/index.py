@@ -1,0 +1,189 @@
+"""An index as a program sees it: images in, the most similar ones out, and how far that can be trusted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dml.data import ImageSource
+from dml.errors import InputError, MissingFileError
+from dml.index.calibration_file import CalibrationRecord, calibration_for
+from dml.index.searching import search_blocks
+from dml.index.store import Item, Store
+from dml.index.writer import check_model
+from dml.model import EmbeddingModel
+from dml.run_folder import RunFolder
+from dml.runs import load_model
+
+__all__ = ["Hit", "Index", "open_index"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One of the images that were found.
+
+    path:    absolute.
+    score:   similarity to the query, the dot product of both unit vectors: 1 for the same image.
+    label:   None where the index has none.
+    match:   whether the score reaches the calibrated threshold; None without one.
+    item:    the number of the image, which stays with it.
+    columns: further columns of the table that it came from.
+    """
+
+    path: str
+    score: float
+    label: str | None
+    match: bool | None
+    item: int
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_index(
+    folder: str | os.PathLike[str],
+    *,
+    run: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
+    trust: Sequence[str] = (),
+) -> Index:
+    """Open an index to search it.
+
+    Args:
+        folder: that `build_index` has made.
+        run: the run folder of its model, if it is no longer where it was.
+        device: of the model; the search is on the CPU.
+        trust: as in `dml.load_model`.
+
+    Raises:
+        MissingFileError: the folder is no index.
+        InputError: it is damaged, or of a newer version.
+    """
+    return Index(Store(folder), run=run, device=device, trust=trust)
+
+
+class Index:
+    """Vectors of images and the model that made them; answers are exact.
+
+    Iterating gives every image with its vector (D,), in the order of their numbers.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        run: str | os.PathLike[str] | None = None,
+        device: torch.device | str = "cpu",
+        trust: Sequence[str] = (),
+    ) -> None:
+        self.store = store
+        self._run, self._device, self._trust = Path(run or store.info.run), device, trust
+        self._model: EmbeddingModel | None = None
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __iter__(self) -> Iterator[tuple[Item, NDArray[np.float32]]]:
+        for start, vectors in self.store.blocks():
+            items = self.store.items_of(range(start, start + len(vectors)))
+            for row in sorted(items):
+                yield items[row], vectors[row - start]
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The model that made the vectors, loaded when it is first needed and compared with the fingerprint.
+
+        Raises:
+            MissingFileError: its run is no longer there.
+            InputError: it is another model.
+        """
+        if self._model is None:
+            if not RunFolder(self._run).config.is_file():
+                raise MissingFileError(
+                    f"{self.store.folder} was made by the run {self._run}, which is not there: say where it is by "
+                    "--run RUN, or run=RUN in Python"
+                )
+            model = load_model(
+                self._run, checkpoint=self.store.info.checkpoint, device=self._device, trust=self._trust
+            )
+            check_model(self.store, model)
+            self._model = model
+        return self._model
+
+    @property
+    def calibration(self) -> CalibrationRecord | None:
+        """What `dml calibrate` found for the model; None if it was not asked."""
+        return calibration_for(self.store.info, self._run)
+
+    def search(
+        self, images: Iterable[ImageSource], k: int | None = None, *, above: float | None = None
+    ) -> list[list[Hit]]:
+        """The k most similar images of the index for each of some images, the most similar first.
+
+        Args:
+            images: paths, Pillow images, bytes or open files, as `model.embed` takes them.
+            k: 10, or all of a smaller index, if it is not said.
+            above: leave out what is less similar.
+
+        Raises:
+            InputError: k is beyond the index, or this is not the model that made it.
+            FileError: an image cannot be read.
+        """
+        return self.search_vectors(self.model.embed(images).numpy(), k, above=above)
+
+    def search_vectors(
+        self, vectors: NDArray[np.floating[Any]], k: int | None = None, *, above: float | None = None
+    ) -> list[list[Hit]]:
+        """The same for vectors (Q, D) that the model has made already; it is not loaded."""
+        queries = self._check_queries(vectors)
+        nearest = search_blocks(queries, self.store.blocks(), self._check_k(k), leave_out=self.store.deleted)
+        items = self.store.items_of({int(row) for row in nearest.rows.ravel()})
+        calibration = self.calibration
+        threshold = None if calibration is None else calibration.threshold
+        return [
+            [
+                _hit(items[int(row)], float(score), threshold)
+                for score, row in zip(scores, rows, strict=True)
+                if above is None or score >= above
+            ]
+            for scores, rows in zip(nearest.scores, nearest.rows, strict=True)
+        ]
+
+    def _check_queries(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        queries = np.ascontiguousarray(vectors, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.store.info.dimension:
+            raise InputError(
+                f"the query vectors have shape {queries.shape}, and those of {self.store.folder} have "
+                f"{self.store.info.dimension} dimensions: embed the queries with its model, {self.store.info.model}"
+            )
+        if not np.isfinite(queries).all():
+            raise InputError(
+                "a query vector has NaN or infinity: embed the image with the model of the index"
+            )
+        return queries
+
+    def _check_k(self, k: int | None) -> int:
+        count = len(self)
+        if count == 0:
+            raise InputError(f"{self.store.folder} holds no images: add some by `dml index add`")
+        if k is None:
+            return min(10, count)
+        if not 1 <= k <= count:
+            raise InputError(f"k={k}, and {self.store.folder} has {count:,} images: ask for 1 to {count:,}")
+        return k
+
+
+def _hit(item: Item, score: float, threshold: float | None) -> Hit:
+    match = None if threshold is None else score >= threshold
+    return Hit(item.path, score, item.label, match, item.id, item.columns)
