@@ -61,7 +61,7 @@ def decode_source(source: ImageSource, number: int) -> NDArray[np.uint8]:
     if isinstance(source, Image.Image):
         return _decode_pillow(source, f"{name} ({getattr(source, 'filename', '') or 'a Pillow image'})")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return decode_bytes(bytes(source), f"{name} (bytes)")
+        return decode_bytes(bytes(source), f"{name} (bytes)").pixels
     if not callable(getattr(source, "read", None)):
         raise WrongTypeError(
             f"{name} is of type {type(source).__name__}; accepted: a path, a Pillow image, bytes of an image file, or "
@@ -74,7 +74,7 @@ def decode_source(source: ImageSource, number: int) -> NDArray[np.uint8]:
         raise FileError(f"{name} cannot be read: {error}; open it again") from error
     if not isinstance(content, bytes):
         raise WrongTypeError(f"{name} gives text; open it for reading bytes, as in open(path, 'rb')")
-    return decode_bytes(content, name)
+    return decode_bytes(content, name).pixels
 
 
 def _decode_pillow(image: Image.Image, name: str) -> NDArray[np.uint8]:

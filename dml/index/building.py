@@ -223,7 +223,7 @@ class _Intake:
         if sha256 in self._by_content:
             return _Read(listed, sha256)
         try:
-            pixels = decode_bytes(content, listed.path)
+            pixels = decode_bytes(content, listed.path).pixels
             height, width = pixels.shape[:2]
             return _Read(listed, sha256, width, height, self._model.preprocess(pixels))
         except (UserError, MemoryError) as error:

@@ -67,10 +67,10 @@ def find_leaks(
     cfg = located_config(run, data=data, device=device, trust=trust)
     splits = build_data(cfg)
     model = trained_model(cfg, run, device=choose_device(cfg))
-    parts = _parts(splits)
+    parts = _parts(splits, run)
     vectors = np.concatenate([embed_part(cfg, model, part) for part in parts.values()])
     if above is None:
-        above = _own_threshold(model, splits.test)
+        above = _own_threshold(model, list(parts.values())[-1])
     if not -1 <= above <= 1 + 1e-6:
         raise InputError(f"above={above}: a similarity lies between -1 and 1")
     where = [(name, number) for name, part in parts.items() for number in range(len(part))]
@@ -85,9 +85,13 @@ def find_leaks(
     return Leaks(above, sizes, sorted(found, key=lambda leak: (-leak.similarity, leak)))
 
 
-def _parts(splits: Splits) -> dict[str, Records]:
-    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
-    return parts if splits.val_chooses else {"train": splits.train, "test": splits.test}
+def _parts(splits: Splits, run: str | os.PathLike[str]) -> dict[str, Records]:
+    parts = {"train": splits.train, **splits.measured}
+    if len(parts) == 1:
+        raise InputError(
+            f"{run} has images to train on and no others, so there is nothing to compare them with"
+        )
+    return parts
 
 
 def _own_threshold(model: EmbeddingModel, records: Records) -> float:

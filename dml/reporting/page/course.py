@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from dml.reporting.outcome import Course
 from dml.reporting.page.charts import Series, line_chart
+from dml.retrieval import counted_in_rankings
 from dml.run_folder import RunFolder
 from dml.training import read_steps
 
@@ -22,7 +23,7 @@ def course_charts(folder: RunFolder, course: Course, kept: int | None) -> list[M
     """
     charts = [_loss_chart(folder, kept)]
     at = np.array(course.steps, dtype=np.float64)
-    figures = [name for name in ("recall@1", "r_precision", "map@r") if f"val/{name}" in course.columns]
+    figures = [name for name in counted_in_rankings([1]) if f"val/{name}" in course.columns]
     lines = [
         Series(name, at, np.array(course.columns[f"val/{name}"]), style)
         for style, name in enumerate(figures, start=1)
