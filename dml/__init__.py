@@ -2,11 +2,17 @@
 
 model = dml.load_model("runs/…")        # of any run folder, with its preprocessing
 vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is the similarity
+
+What is named here is imported, and torch with it, when it is first used.
 """
 
 import tempfile
 
+import lazy_loader
+
 from dml.errors import MissingFileError
+
+__version__ = "0.2.0"
 
 try:
     tempfile.gettempdir()  # torch asks for it while it is imported, and does not say what it would be for
@@ -16,6 +22,4 @@ except FileNotFoundError as error:
         "TMPDIR to a folder that can, as in TMPDIR=$HOME/tmp"
     ) from error
 
-from dml.runs import load_model
-
-__all__ = ["load_model"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

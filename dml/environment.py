@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
+import dml
 from dml.devices import describe_precision
 from dml.distributed import world_size
 
 __all__ = ["describe_environment"]
 
 PACKAGES = (
-    "dml",
     "torch",
     "torchvision",
     "timm",
@@ -62,7 +62,7 @@ def describe_environment(
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "git_revision": _git("rev-parse", "HEAD"),
         "git_modified": None if status is None else bool(status),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {"dml": dml.__version__} | {name: _version(name) for name in PACKAGES},
     }
 
 

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dml.config import ConfigError, TrainConfig, read_config, register_schema
 from dml.devices import JOB, JOBS
 from dml.errors import InputError
+from dml.installation import CONFIGS
 from dml.overrides import argument, as_typed, train_command
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
@@ -217,7 +218,7 @@ def report_table(
 def _compose(overrides: Sequence[str]) -> TrainConfig:
     register_schema()
     try:
-        with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return cast(TrainConfig, hydra.compose("train", as_typed(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{train_command(*overrides)} does not compose: {error}") from error

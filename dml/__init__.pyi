@@ -1,0 +1,4 @@
+from .runs import load_model
+
+__version__: str
+__all__ = ["__version__", "load_model"]
