@@ -14,8 +14,8 @@ from dml.config import ConfigError, TrainConfig, config_differences, load_config
 from dml.errors import CheckpointError
 from dml.migrations import CHECKPOINTS, CONFIGS, FORMAT, migrate_config
 from dml.runs import load_metrics, open_run
+from dml.train import train
 from dml.training import Trainer, load_checkpoint, save_checkpoint
-from train import train
 
 OLD = Path(__file__).with_name("old_runs")
 LIMIT = ["trainer.initialisation_locations: None -> 65536"]

@@ -58,7 +58,7 @@ class TableDefinition:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row: its name in the table, what it says to ``python train.py``, and the name that its folder had formerly."""
+    """A row: its name in the table, what it says to ``dml train``, and the name that its folder had formerly."""
 
     name: str
     overrides: tuple[str, ...]
