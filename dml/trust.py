@@ -144,7 +144,7 @@ def is_trusted(target: object, packages: Sequence[str] = ()) -> bool:
 
 def _is_public(module: ModuleType, name: str) -> bool:
     """Whether a module offers a name as its own, and no module that it has merely imported."""
-    value = vars(module).get(name)
+    value = getattr(module, name, None)
     root = module.__name__.partition(".")[0]
     listed = name in getattr(module, "__all__", ()) or (not name.startswith("_") and _is_from(value, root))
     return listed and callable(value)
