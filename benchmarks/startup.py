@@ -3,39 +3,59 @@
     python benchmarks/startup.py                                   # of this checkout
     python benchmarks/startup.py --train "python train.py"         # of another version, in its checkout
 
-Each is a process of its own, started several times in turn; the shortest and the median time are printed, since others
-who use the machine make times longer and never shorter. Training is the main job: it is *ready* when all parts are
-built and steps.csv is there, *begun* when the first line of it is written. In between the prototypes are initialised
-and the untrained model is validated. The process is then killed.
+Each is a process of its own, started several times in turn. Others who use the machine make times longer and never
+shorter, so the shortest is printed, and beside it the shortest processor time of all threads, which they touch less.
+Training is the main job: it is *ready* when all parts are built and steps.csv is there; then the prototypes are
+initialised and the untrained model is validated; its *first step* is done when steps.csv has a line. Then it is killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 DML = [sys.executable, "-m", "dml"]
 PAUSE = 0.005  # seconds between two looks at a file
 
 
-def seconds_of(*command: str) -> float:
+class Times(NamedTuple):
+    """Seconds by the clock, and of the processor."""
+
+    clock: float
+    processor: float
+
+
+def spent(begin: float, process: int | None = None) -> Times:
+    """Since a point in time: of a process that runs, or of all that have ended since the last call."""
+    clock = time.monotonic() - begin
+    if process is None:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return Times(clock, usage.ru_utime + usage.ru_stime)
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return Times(clock, (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"))
+
+
+def time_of(*command: str) -> Times:
     """Until the process has ended, however it ends."""
-    begin = time.monotonic()
+    before, begin = spent(0).processor, time.monotonic()
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    return time.monotonic() - begin
+    after = spent(begin)
+    return after._replace(processor=after.processor - before)
 
 
-def seconds_to_train(train: list[str]) -> tuple[float, float]:
+def times_to_train(train: list[str]) -> tuple[Times, Times]:
     """Until the main job is ready, and until its first step is done."""
+    found: list[Times] = []
     with tempfile.TemporaryDirectory() as folder:
-        steps, times = Path(folder) / "run" / "steps.csv", []
+        steps = Path(folder) / "run" / "steps.csv"
         begin = time.monotonic()
         process = subprocess.Popen([*train, f"hydra.run.dir={steps.parent}"], stdout=subprocess.DEVNULL)
         for lines in (1, 2):
@@ -43,10 +63,10 @@ def seconds_to_train(train: list[str]) -> tuple[float, float]:
                 if process.poll() is not None:
                     sys.exit(f"{shlex.join(train)} has ended before it trained")
                 time.sleep(PAUSE)
-            times.append(time.monotonic() - begin)
+            found.append(spent(begin, process.pid))
         process.kill()
         process.wait()
-    return times[0], times[1]
+    return found[0], found[1]
 
 
 def main() -> None:
@@ -59,23 +79,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     train = shlex.split(arguments.train) if arguments.train else [*DML, "train"]
-    single: dict[str, Callable[[], float]] = {
-        "import dml": lambda: seconds_of(sys.executable, "-c", "import dml"),
-        "a refused key": lambda: seconds_of(*train, "sede=7"),
-        "its help": lambda: seconds_of(*train, "--help"),
+    commands = {
+        "import dml": [sys.executable, "-c", "import dml"],
+        "a refused key": [*train, "sede=7"],
+        "its help": [*train, "--help"],
     }
     if not arguments.train:
-        single["dml --help"] = lambda: seconds_of(*DML, "--help")
-    times: dict[str, list[float]] = {name: [] for name in (*single, "ready to train", "first step")}
+        commands["dml --help"] = [*DML, "--help"]
+    times: dict[str, list[Times]] = {name: [] for name in (*commands, "ready to train", "first step")}
     for _ in range(arguments.repeats):
-        for name, measure in single.items():
-            times[name].append(measure())
-        ready, begun = seconds_to_train(train)
+        for name, command in commands.items():
+            times[name].append(time_of(*command))
+        ready, begun = times_to_train(train)
         times["ready to train"].append(ready)
         times["first step"].append(begun)
-    print(f"{'':20} shortest  median   of {arguments.repeats}, in seconds")
+    print(f"{'':16} clock  processor   seconds, the shortest of {arguments.repeats}")
     for name, values in times.items():
-        print(f"{name:20} {min(values):8.2f} {statistics.median(values):7.2f}")
+        clock, processor = (min(column) for column in zip(*values, strict=True))
+        print(f"{name:16} {clock:5.2f} {processor:10.2f}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from rich.console import Console
@@ -16,6 +18,8 @@ from dml.run_folder import RunFolder
 from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, TensorBoardLogger
 
 __all__ = ["open_loggers"]
+
+log = logging.getLogger(__name__)
 
 WATCHED = 6  # images in which TensorBoard shows what the pooling looks at
 
@@ -35,7 +39,12 @@ def open_loggers(
         HistoryLogger(run.history, start=start),
         StepLogger(run.steps, start=start),
     ]
-    if cfg.logger.tensorboard:
+    if cfg.logger.tensorboard and find_spec("tensorboard") is None:
+        log.warning(
+            "TensorBoard is not installed, so no events are written, and history.csv has the figures: pip install "
+            "tensorboard, or say logger.tensorboard=false"
+        )
+    elif cfg.logger.tensorboard:
         images = None if watched is None else _spread_images(cfg, watched)
         loggers.append(TensorBoardLogger(run.tensorboard, start=start, images=images))
     loggers.append(ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps))

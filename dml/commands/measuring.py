@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command
+from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command, needs
 
 __all__ = ["attention", "evaluate", "grid", "verify"]
 
@@ -79,8 +79,9 @@ def attention(
     Red locations count more than in average pooling, blue ones less; numbers are multiples of that weight. Beside the
     weights stand the prototypes that receive most of an image, each with the locations that its part comes from.
     """
-    from dml.reporting.weight_maps import weight_maps_of_run
+    needs("matplotlib", "drawing")
     from dml.reporting.figures import figure_path, save_figure
+    from dml.reporting.weight_maps import weight_maps_of_run
 
     path = figure_path(output or f"{run}/attention.png")
     found = weight_maps_of_run(
@@ -116,6 +117,7 @@ def grid(
     equals come in an order drawn by the seed. A neighbour of the right class has a thin green frame and ✓, another a
     thick dashed red one and ✗, both with their similarity.
     """
+    needs("matplotlib", "drawing")
     from dml.reporting.figures import figure_path, save_figure
     from dml.reporting.retrieval_grid import retrieval_grid_of_run
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dml.commands.app import Output, command
+from dml.commands.app import Output, command, needs
 
 if TYPE_CHECKING:
     from dml.reporting.reproduction import Job
@@ -154,6 +154,7 @@ def study(
 
     A run that was interrupted goes on where its last checkpoint stands; one that is finished is not repeated.
     """
+    needs("matplotlib", "drawing")
     from dml.reporting.reproduction import check_jobs
     from dml.reporting.study import study_jobs
     from dml.reporting.study_figures import write_study
