@@ -180,9 +180,10 @@ def test_the_lowest_python_is_the_same_everywhere() -> None:
 
 
 def test_no_command_installs_the_project_of_another_that_has_our_name_on_the_index() -> None:
-    command = re.compile(r"pip install (?!-e|--editable)[^\n]*\bdml\b")
+    command = re.compile(r"pip install (?!-e|--editable)[^\n]*\bdml\b(?![-_]gsp)")
     folders = (ROOT / name for name in ("benchmarks", "configs", "data", "dml", "docs", "scripts", "tests"))
     files = [*ROOT.glob("*.*"), *(path for folder in folders for path in folder.rglob("*.*"))]
     read = [path for path in files if path.suffix in (".md", ".py", ".yaml") and path != Path(__file__)]
     found = [(path.name, line) for path in read for line in command.findall(path.read_text(encoding="utf-8"))]
     assert len(read) > 300 and found == [] and command.search("pip install 'dml[sweep]'")
+    assert not command.search("pip install 'dml-gsp[sweep]'")

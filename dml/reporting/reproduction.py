@@ -129,7 +129,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             if value != "???" and found.get(key) != value:
                 raise ConfigError(
                     f"{job.folder} holds a run with {key}={found.get(key)}, but the table has {value}: move that "
-                    "folder away, or choose another by folder="
+                    "folder away, or choose another by --folder"
                 )
 
 
