@@ -195,7 +195,7 @@ def _refusal(place: str, target: object, packages: Sequence[str]) -> str:
         advice = "no model needs it, so do not use this folder unless you know why it is there"
     else:
         advice = (
-            f"if you know the package {top} and trust it with any argument, allow it by trust=[{top}] or --trust {top}, "
+            f"if you know the package {top} and trust it with any argument, allow it by trust=[{top}] or --trust {top} "
             f"or by the variable {VARIABLE}={top}"
         )
     return f"{place} is not {accepted}. It was chosen by whoever wrote the file, and nothing was imported: {advice}"
