@@ -30,7 +30,7 @@ SPLIT = [
     ("miner = multi", ["multi_similarity"]),
     ("pooling = gap miner = batch_h", ["batch_hard"]),
     ("experiment = emoji/gs", ["emoji/gsp", "emoji/gsp_zero_shot"]),
-    ("dataset = cub protocol ", ["conventional", "holdout", "mlrc"]),  # of protocol=, without the last =
+    ("dataset = cub memory ", ["none", "xbm"]),  # of memory=, without the last =
 ]
 
 
