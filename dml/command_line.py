@@ -15,6 +15,6 @@ PROGRAM = "dml"
 def command_line() -> str:
     """The command as one would type it again."""
     program, *arguments = sys.argv
-    if program.split()[0] == PROGRAM:
+    if program.partition(" ")[0] == PROGRAM:
         return shlex.join([*program.split(), *arguments])
     return shlex.join([Path(sys.executable).name, *sys.argv])

@@ -67,7 +67,7 @@ def sweep(
     from dml.reporting.sweep import sweep_table
     from dml.sweep import read_space, run_sweep
 
-    found = read_space(CONFIGS / "sweep" / f"{space}.yaml")
+    found = read_space(CONFIGS / "sweep" / f"{space.removesuffix('.yaml')}.yaml")
     found.overrides += overrides or []
     compose(found.overrides)  # what is wrong with it is said once, not by every trial
     study = run_sweep(found, Path(folder or f"runs/sweeps/{space}"), compose, trials=trials)

@@ -92,10 +92,11 @@ def _way_on() -> str:
     """How the run goes on, if there is one that has saved a checkpoint."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
 
     from dml.overrides import resume_command
 
-    if not HydraConfig.initialized():
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return ""
     hydra = HydraConfig.get()
     typed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))

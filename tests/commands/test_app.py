@@ -77,6 +77,13 @@ def test_hydra_refuses_and_helps_before_anything_that_computes_is_imported(
     assert code == expected and "hydra" in modules and not modules & set(HEAVY)
 
 
+def test_the_help_of_train_is_that_of_the_command_with_the_groups() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dml", "train", "-h"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("Train an embedding") and "pooling: cbam, crow" in done.stdout
+
+
 def test_the_package_is_imported_without_what_it_needs_later() -> None:
     code = "import sys, dml; print(dml.__version__, *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

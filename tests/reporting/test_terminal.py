@@ -74,6 +74,17 @@ def test_a_defect_says_how_the_run_goes_on(
     assert last.endswith(f"goes on from its last checkpoint by: dml train resume={tmp_path}")
 
 
+def test_a_defect_before_there_is_a_run_says_nothing_of_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hydra = {"overrides": {"task": []}, "runtime": {"output_dir": "???"}, "mode": "RUN"}
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
+    with pytest.raises(SystemExit, match="1"):
+        run(KeyError("lost"))
+    assert "report it" in (last := capsys.readouterr().err.splitlines()[-1]) and "resume=" not in last
+
+
 def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DML_TRACEBACK", "1")
     with pytest.raises(ValueError, match="size is 3"):
