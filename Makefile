@@ -9,7 +9,7 @@ MINIMUM := .venv-minimum/bin
 .PHONY: train test test-gpu rehearse-gpu test-minimum check clean
 
 train: .venv/installed
-	$(BIN)/python train.py
+	$(BIN)/dml train
 
 test: .venv/installed
 	$(BIN)/python -m pytest

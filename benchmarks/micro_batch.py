@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
+    parser.add_argument("overrides", nargs="*", help="as behind dml train")
     parser.add_argument("--batches", nargs="+", type=int, default=[128, 512, 2048])
     parser.add_argument("--micro-batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)

@@ -4,11 +4,17 @@ model = dml.load_model("runs/…")        # of any run folder, with its preproce
 vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is the similarity
 index = dml.open_index("photos.index")  # made by `dml index build`
 hits = index.search(["a.jpg"], k=10)    # for each image, the most similar ones
+
+What is named here is imported, and torch with it, when it is first used.
 """
 
 import tempfile
 
+import lazy_loader
+
 from dml.errors import MissingFileError
+
+__version__ = "0.2.0"
 
 try:
     tempfile.gettempdir()  # torch asks for it while it is imported, and does not say what it would be for
@@ -18,7 +24,4 @@ except FileNotFoundError as error:
         "TMPDIR to a folder that can, as in TMPDIR=$HOME/tmp"
     ) from error
 
-from dml.index.index import open_index
-from dml.runs import load_model
-
-__all__ = ["load_model", "open_index"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

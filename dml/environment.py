@@ -5,21 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import dml
+from dml.command_line import command_line
 from dml.devices import describe_precision
 from dml.distributed import world_size
 
 __all__ = ["describe_environment"]
 
 PACKAGES = (
-    "dml",
     "torch",
     "torchvision",
     "timm",
@@ -44,7 +43,7 @@ def describe_environment(
     on_gpu = device.type == "cuda"
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": command_line(),
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or "cpu",
         "device_index": device.index if on_gpu else None,
@@ -62,7 +61,7 @@ def describe_environment(
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "git_revision": _git("rev-parse", "HEAD"),
         "git_modified": None if status is None else bool(status),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {"dml": dml.__version__} | {name: _version(name) for name in PACKAGES},
     }
 
 

@@ -7,13 +7,12 @@ under the version that it starts from. A new key gets the value with which runs 
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
 from dml.errors import CheckpointError, ConfigError
 
-__all__ = ["FORMAT", "RENAMED", "dml_version", "migrate_checkpoint", "migrate_config"]
+__all__ = ["FORMAT", "RENAMED", "migrate_checkpoint", "migrate_config"]
 
 FORMAT = 2
 
@@ -58,14 +57,6 @@ def migrate_checkpoint(state: Plain, origin: str) -> Plain:
         config = migrate_config(state["record"]["config"], origin, writer=writer)
         state["record"] = {**state["record"], "config": config}
     return {**state, "format": FORMAT}
-
-
-def dml_version() -> str | None:
-    """The version of dml that runs; None if it is not installed, as when it is run from its source."""
-    try:
-        return importlib.metadata.version("dml")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _problem(version: object, writer: str | None) -> str | None:

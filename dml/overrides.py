@@ -28,16 +28,16 @@ from omegaconf import OmegaConf
 
 from dml.config import TrainConfig, alternatives, argument_types
 from dml.errors import ConfigError
+from dml.installation import CONFIGS
 
 __all__ = ["argument", "as_typed", "resume_command", "train_command"]
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 ELEMENT = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|[^,]+""", re.DOTALL)
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:
-    """Arguments of train.py in which the values of text keys are quoted where Hydra would read something else.
+    """Arguments of ``dml train`` in which the values of text keys are quoted where Hydra would read something else.
 
     A value in quotes of its own is Hydra's, ``null`` is none where none is accepted, ``[a,b]`` is a list where one is
     accepted, and in a multirun commas part the values of a sweep; ``${key}`` is looked up in quotes too. ``~`` at the
@@ -51,7 +51,7 @@ def as_typed(arguments: Sequence[str]) -> list[str]:
 
 
 def argument(key: str, text: str | os.PathLike[str]) -> str:
-    """``key=text`` as train.py has to be told it, so that the key has this very text."""
+    """``key=text`` as ``dml train`` has to be told it, so that the key has this very text."""
     text = os.fspath(text)
     with suppress(ConfigError):
         (typed,) = as_typed([f"{key}={text}"])
@@ -62,7 +62,7 @@ def argument(key: str, text: str | os.PathLike[str]) -> str:
 
 def train_command(*arguments: str) -> str:
     """What trains with these arguments when it is pasted into a shell."""
-    return shlex.join(["python", "train.py", *arguments])
+    return shlex.join(["dml", "train", *arguments])
 
 
 def resume_command(folder: str | os.PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""The signals that ask a run to stop, and which processes hear them."""
+"""The signals that ask a run to stop, what they raise, and which processes hear them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["STOP_SIGNALS", "obey_main_process_alone", "signals_held_back"]
+__all__ = ["STOP_SIGNALS", "Interrupted", "obey_main_process_alone", "signals_held_back"]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # Windows has the first two
 STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop, by the signal ``number``, and has been saved."""
+
+    def __init__(self, message: str = "", *, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def exit_status(self) -> int:
+        """As a shell has it: 130 after SIGINT, 143 after SIGTERM."""
+        return 128 + self.number
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     if not lock_folder(folder):
         raise OccupiedError(
-            f"another process searches in {folder}: wait for it, stop it, or choose another folder="
+            f"another process searches in {folder}: wait for it, stop it, or choose another by --folder"
         )
     try:
         yield

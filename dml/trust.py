@@ -144,7 +144,7 @@ def is_trusted(target: object, packages: Sequence[str] = ()) -> bool:
 
 def _is_public(module: ModuleType, name: str) -> bool:
     """Whether a module offers a name as its own, and no module that it has merely imported."""
-    value = vars(module).get(name)
+    value = getattr(module, name, None)
     root = module.__name__.partition(".")[0]
     listed = name in getattr(module, "__all__", ()) or (not name.startswith("_") and _is_from(value, root))
     return listed and callable(value)
@@ -195,7 +195,7 @@ def _refusal(place: str, target: object, packages: Sequence[str]) -> str:
         advice = "no model needs it, so do not use this folder unless you know why it is there"
     else:
         advice = (
-            f"if you know the package {top} and trust it with any argument, allow it by trust=[{top}] or by the "
-            f"variable {VARIABLE}={top}"
+            f"if you know the package {top} and trust it with any argument, allow it by trust=[{top}] or --trust {top} "
+            f"or by the variable {VARIABLE}={top}"
         )
     return f"{place} is not {accepted}. It was chosen by whoever wrote the file, and nothing was imported: {advice}"

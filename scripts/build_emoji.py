@@ -2,10 +2,10 @@
 """Build data/emoji: the same emoji drawn by eight vendors, rasterised from the SVGs of npm packages.
 
     python scripts/build_emoji.py                           # fetch the packages with npm, write data/emoji
-    python scripts/build_emoji.py packages=DIR check=true   # tarballs from DIR; write nothing, only compare
+    python scripts/build_emoji.py --packages DIR --check    # tarballs from DIR; write nothing, only compare
 
 An emoji is known by its code points, not by its name: vendors name the same emoji differently, and
-differently over the years. Needs npm (unless packages= is given) and resvg-py.
+differently over the years. Needs npm (unless --packages is given) and resvg-py.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import resvg_py
-from omegaconf import OmegaConf
+import typer
 from PIL import Image
 
 from dml.data.emoji import ARCHIVE, COLUMNS, SIZE, TABLE, read_emoji
@@ -52,15 +52,6 @@ MIN_STYLES = 5
 ROOT = Path(__file__).resolve().parents[1]
 # Icons whose name nobody else uses, or uses otherwise; an empty emoji leaves a broken or unrelated one out.
 RENAMES = ROOT / "data" / "emoji" / "renames.csv"
-
-
-@dataclass
-class Options:
-    """Command line: a folder of tarballs (empty: fetch them), where to write, compare instead of writing."""
-
-    packages: str = ""
-    output: str = str(ROOT / "data" / "emoji")
-    check: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ class Drawing(NamedTuple):
 def fetch(folder: Path) -> None:
     """Let npm put the tarballs of all styles into folder; exits with what to do where there is no npm."""
     if shutil.which("npm") is None:
-        sys.exit("npm is not installed: install Node.js, or give a folder of tarballs with packages=DIR")
+        sys.exit("npm is not installed: install Node.js, or give a folder of tarballs with --packages DIR")
     names = [f"@iconify-json/{style}@{version}" for style, version in VERSIONS.items()]
     subprocess.run(["npm", "pack", "--silent", *names], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
@@ -333,22 +324,25 @@ def differences(one: Path, other: Path) -> list[str]:
     return texts if same else [*texts, ARCHIVE]
 
 
-def main(arguments: list[str]) -> None:
-    """Build, or with check=true compare a new build with the one in output."""
-    options = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(Options), OmegaConf.from_cli(arguments))
-    )
-    assert isinstance(options, Options)
+def main(
+    packages: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Holds the tarballs; npm fetches them if not given.")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")] = ROOT / "data" / "emoji",
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing, compare with what is there.")
+    ] = False,
+) -> None:
+    """Build data/emoji, or compare a new build with the one that is there."""
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(options.packages or temporary)
-        if not options.packages:
+        folder = packages or Path(temporary)
+        if packages is None:
             fetch(folder)
-        packages = [read_package(folder, style, version) for style, version in VERSIONS.items()]
-        output = Path(temporary) / "build" if options.check else Path(options.output)
-        build(packages, output)
-        if options.check and (changed := differences(output, Path(options.output))):
-            sys.exit(f"{options.output} differs from a new build in: {', '.join(changed)}")
+        read = [read_package(folder, style, version) for style, version in VERSIONS.items()]
+        build(read, Path(temporary) / "build" if check else output)
+        if check and (changed := differences(Path(temporary) / "build", output)):
+            sys.exit(f"{output} differs from a new build in: {', '.join(changed)}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    typer.run(main)

@@ -16,10 +16,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from dml.config import TrainConfig, register_schema
+from dml.train import train
 from dml.training import Trainer
 from tests.noise import assemble
 from tests.pretend_device import pretend_gpus
-from train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +27,7 @@ register_schema()
 
 
 def compose_config(*overrides: str) -> TrainConfig:
-    """The configuration that ``python train.py OVERRIDES`` would run."""
+    """The configuration that ``dml train OVERRIDES`` would run."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", [f"paths.data={ROOT / 'data'}", *overrides])
 

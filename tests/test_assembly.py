@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 from dml.assembly import build_data, build_model, build_objective, environment_of
 from dml.config import ConfigError, TrainConfig, config_differences, settle, to_plain
 from dml.data import Splits
+from dml.train import train
 from dml.training import Trainer
 from tests.noise import noise
 from tests.pretend_device import pretend_gpus
-from train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WITHOUT_WEIGHTS = ("small", "tiny")

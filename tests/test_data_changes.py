@@ -13,10 +13,10 @@ from dml.data import Records, Splits, contents, contents_differences
 from dml.errors import CheckpointError, InputError
 from dml.run_folder import RunFolder
 from dml.runs import evaluate_run, load_metrics
+from dml.train import train
 from dml.training import Logger, Trainer
 from dml.verification import repeat_steps
 from tests.photographs import write_photographs
-from train import train
 
 Compose = Callable[..., TrainConfig]
 SMALL = (

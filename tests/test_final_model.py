@@ -12,8 +12,8 @@ from dml.reporting.results import find_runs
 from dml.reporting.retrieval_grid import retrieval_grid_of_run
 from dml.reporting.weight_maps import weight_maps_of_run
 from dml.runs import evaluate_run, kept_step, load_metrics
+from dml.train import train
 from tests.photographs import write_photographs
-from train import train
 
 CHOICES = [
     "dataset=folder",

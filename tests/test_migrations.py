@@ -9,12 +9,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import dml
 from dml.config import ConfigError, TrainConfig, config_differences, load_config, to_plain
 from dml.errors import CheckpointError
 from dml.migrations import CHECKPOINTS, CONFIGS, FORMAT, migrate_config
 from dml.runs import load_metrics, open_run
+from dml.train import train
 from dml.training import Trainer, load_checkpoint, save_checkpoint
-from train import train
 
 OLD = Path(__file__).with_name("old_runs")
 LIMIT = ["trainer.initialisation_locations: None -> 65536"]
@@ -157,7 +158,7 @@ def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 def test_checkpoint_and_configuration_carry_the_version(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "last.pt", {"model": {}})
     written = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert written["format"] == FORMAT and written["dml"] == "0.1.0"
+    assert written["format"] == FORMAT and written["dml"] == dml.__version__
 
 
 def first_checkpoint(path: Path) -> None:

@@ -131,9 +131,9 @@ def test_a_key_that_is_none_is_left_to_hydra() -> None:
 @pytest.mark.parametrize("name", [*NAMES, "'a'", "~/x", "null", "$HOME", "${paths.data}"])
 def test_a_printed_command_survives_the_shell(name: str) -> None:
     said = subprocess.run(
-        ["bash", "-c", f"python() {{ printf '%s\\0' \"$@\"; }}; {resume_command(name)}"],
+        ["bash", "-c", f"dml() {{ printf '%s\\0' \"$@\"; }}; {resume_command(name)}"],
         capture_output=True,
         text=True,
     ).stdout.split("\0")
-    assert said[0] == "train.py" and OmegaConf.create({"resume": read(said[1])}).resume == name
-    assert shlex.split(train_command("a b", "c")) == ["python", "train.py", "a b", "c"]
+    assert said[0] == "train" and OmegaConf.create({"resume": read(said[1])}).resume == name
+    assert shlex.split(train_command("a b", "c")) == ["dml", "train", "a b", "c"]

@@ -24,8 +24,9 @@ from dml.reporting.table_files import spelled_row
 from dml.resuming import open_run, refuse_used
 from dml.run_folder import RunFolder
 from dml.runs import load_metrics
-from dml.training import Interrupted, Trainer
-from train import train
+from dml.signals import Interrupted
+from dml.train import train
+from dml.training import Trainer
 
 ROOT = Path(__file__).parent.parent
 NAME = "0_seed=1,2 (été) #2 'a' \"b\" ${c} [d]"
@@ -54,7 +55,7 @@ def messages(compose: Compose, folder: Path, capsys: pytest.CaptureFixture[str])
         lambda: load_metrics(folder),
         lambda: refuse_used(run),
         lambda: open_run(compose(*typed), folder, overrides=typed),
-        lambda: report_runs(f"{glob.escape(str(folder))}", ["recall@1"]),
+        lambda: report_runs([glob.escape(str(folder))], ["recall@1"]),
         lambda: retrieval_grid_of_run(
             folder, order="hardest", count=1, neighbours=1, seed=0, checkpoint="best", data=None, device="cpu"
         ),
@@ -83,11 +84,11 @@ def test_every_printed_command_goes_on_with_the_run(
     monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
     hydra["runtime"] = {"output_dir": str(folder).replace("${", "\\${")}
     said += messages(compose_smoke, folder, capsys)
-    found = [re.findall(r"python train\.py .*", message) for message in said]
+    found = [re.findall(r"dml train .*", message) for message in said]
     assert all(len(commands) == 1 for commands in found), said
     (command,) = {command for (command,) in found}
     unlock_folder(folder)
-    typed = command.replace("python", sys.executable, 1)
+    typed = command.replace("dml", f"{sys.executable} -m dml", 1)
     result = subprocess.run(["bash", "-c", typed], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, f"{command}\n{result.stderr}"
     assert load_metrics(folder) == load_metrics(smoke_run)
@@ -99,8 +100,6 @@ def test_no_other_place_puts_values_into_commands() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 before = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
-                if re.search(
-                    r"(python train\.py [^{]*|\b(resume|hydra\.run\.dir)=)\{\}", "".join(map(str, before))
-                ):
+                if re.search(r"(dml train [^{]*|\b(resume|hydra\.run\.dir)=)\{\}", "".join(map(str, before))):
                     makers.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert makers == []

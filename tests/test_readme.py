@@ -18,7 +18,7 @@ from dml.config import TrainConfig
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.split("  #")[0].strip() for line in re.findall(r"^ {4}(\S.*)$", README, re.MULTILINE)]
-TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
+TRAINING = [command for command in COMMANDS if command.startswith("dml train")]
 
 
 def run(command: str, **places: Path) -> str:
@@ -26,7 +26,8 @@ def run(command: str, **places: Path) -> str:
     for name, path in places.items():
         command = command.replace(name, str(path))
     words = shlex.split(command)
-    result = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert words[0] == "dml"
+    result = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 
@@ -65,16 +66,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sweep_and_its_report_give_the_table(sweep: Path) -> None:
-    (command,) = [command for command in COMMANDS if "report.py" in command]
-    run(command + f" output={sweep / 'table.md'}", **{"runs/emoji": sweep})
+    (command,) = [command for command in COMMANDS if command.startswith("dml report")]
+    run(command + f" --output {sweep / 'table.md'}", **{"runs/emoji": sweep})
     header, _, gap, gsp, *_ = (sweep / "table.md").read_text().splitlines()
     assert "Δ map@r" in header and "GlobalAveragePooling" in gap and "GeneralizedSumPooling" in gsp
 
 
 def test_a_run_is_measured_again_to_the_last_digit(sweep: Path) -> None:
-    (command,) = [command for command in COMMANDS if "evaluate.py" in command]
+    (command,) = [command for command in COMMANDS if command.startswith("dml evaluate")]
     folder = next(path.parent for path in sweep.rglob("metrics.json"))
-    assert "to the last digit" in run(command, FOLDER=folder)
+    assert "to the last digit" in run(command, RUN=folder)
 
 
 def test_the_python_example_embeds_pictures(

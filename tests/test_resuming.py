@@ -16,9 +16,9 @@ from dml.config import ConfigError, TrainConfig, load_config, settle, to_plain
 from dml.errors import OccupiedError
 from dml.resuming import OpenedRun, open_run
 from dml.runs import start_run
+from dml.train import train
 from dml.training import Logger, Trainer
 from tests.photographs import write_photographs
-from train import train
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
@@ -86,7 +86,7 @@ def test_what_changes_the_numbers_is_shown_and_refused_and_nothing_is_touched(
     before = (begun / "config.yaml").read_bytes()
     message = (
         r"(?s)up to step 3.*\n  seed: 0 -> 77\n  optimizer.lr: 0.001 -> 0.1\nto go on as it was, type no more than: "
-        r"python train.py resume=.*begun\n.*accept_changes=true"
+        r"dml train resume=.*begun\n.*accept_changes=true"
     )
     with pytest.raises(ConfigError, match=message):
         resume(compose_smoke, begun, "seed=77", "optimizer.lr=0.1")

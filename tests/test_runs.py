@@ -20,7 +20,7 @@ from dml.data import Records
 from dml.errors import FileError, OccupiedError
 from dml.retrieval import Embeddings, retrieval_metrics
 from dml.runs import evaluate_run, finish_run, kept_step, load_metrics, open_run, start_run
-from train import train
+from dml.train import train
 
 Compose = Callable[..., TrainConfig]
 

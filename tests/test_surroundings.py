@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dml.reporting.surroundings import OutputFolder, accept_any_text
+from dml.reporting.streams import accept_any_text
+from dml.reporting.surroundings import OutputFolder
 
 ROOT = Path(__file__).parent.parent
 NO_TEMPORARY_FOLDER = "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/dev/null/tmp']"

@@ -103,7 +103,7 @@ def test_a_trial_below_the_median_is_pruned(
         console.print(sweep_table(study))
     assert "90.00%" in captured.get() and "pruned" in captured.get()
     command = winner_command(study, ["pooling=gsp"])
-    assert command == "python train.py pooling=gsp " + " ".join(
+    assert command == "dml train pooling=gsp " + " ".join(
         f"{key}={value}" for key, value in study.best_trial.params.items()
     )
     compose(command.split()[2:])

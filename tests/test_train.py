@@ -12,7 +12,7 @@ import pytest
 
 from dml.config import TrainConfig
 from dml.runs import load_metrics
-from train import train
+from dml.train import train
 
 ROOT = Path(__file__).parent.parent
 Compose = Callable[..., TrainConfig]
@@ -79,7 +79,9 @@ def test_ctrl_c_in_the_final_evaluation_leaves_it_to_the_resumed_run(
     smoke_run: Path, compose_smoke: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    monkeypatch.setattr("train.trained_model", lambda *args, **options: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(
+        "dml.train.trained_model", lambda *args, **options: os.kill(os.getpid(), signal.SIGINT)
+    )
     with pytest.raises(KeyboardInterrupt):
         train(compose_smoke(), folder)
     monkeypatch.undo()

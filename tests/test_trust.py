@@ -19,9 +19,9 @@ from dml.config import ConfigError, TrainConfig, build, load_config, read_config
 from dml.reporting.retrieval_grid import retrieval_grid_of_run
 from dml.reporting.weight_maps import weight_maps_of_run
 from dml.runs import evaluate_run, open_run
+from dml.train import train
 from dml.trust import MODULES, UntrustedError, is_trusted, trusted_packages
 from dml.verification import repeat_steps
-from train import train
 
 Compose = Callable[..., TrainConfig]
 WriteRun = Callable[[str, Any], Path]

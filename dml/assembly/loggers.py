@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from rich.console import Console
@@ -25,6 +27,8 @@ from dml.training import (
 from dml.training.loggers import close_or_warn, open_or_warn
 
 __all__ = ["open_loggers"]
+
+log = logging.getLogger(__name__)
 
 WATCHED = 6  # images in which TensorBoard shows what the pooling looks at
 
@@ -53,7 +57,7 @@ def open_loggers(
         *open_or_warn(run.history.name, lambda: HistoryLogger(run.history, start=start)),
         *open_or_warn(run.steps.name, lambda: StepLogger(run.steps, start=start)),
         *([SlowStepLogger(threads=threads)] if threaded else ()),
-        *(open_or_warn("TensorBoard", tensorboard) if cfg.logger.tensorboard else ()),
+        *(open_or_warn("TensorBoard", tensorboard) if _writes_events(cfg) else ()),
         *open_or_warn("the bar", lambda: ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps)),
     ]
     try:
@@ -61,6 +65,16 @@ def open_loggers(
     finally:
         for logger in loggers:
             close_or_warn(logger)
+
+
+def _writes_events(cfg: TrainConfig) -> bool:
+    if cfg.logger.tensorboard and find_spec("tensorboard") is None:
+        log.warning(
+            "TensorBoard is not installed, so no events are written, and history.csv has the figures: pip install "
+            "tensorboard, or say logger.tensorboard=false"
+        )
+        return False
+    return cfg.logger.tensorboard
 
 
 def _spread_images(cfg: TrainConfig, records: Records) -> Tensor:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers.conv2d_same import Conv2dSame, conv2d_same
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from dml.modes import evaluation_mode
 
-__all__ = ["fold_batchnorm"]
+__all__ = ["fold_batchnorm", "folded"]
 
 
 def fold_batchnorm(backbone: nn.Module, image_size: int) -> int:
@@ -31,7 +30,7 @@ def fold_batchnorm(backbone: nn.Module, image_size: int) -> int:
     Returns:
         How many pairs were folded.
     """
-    if not any(type(module) in FOLLOWERS for module in backbone.modules()):
+    if not any(type(module) in _followers() for module in backbone.modules()):
         return 0
     if any(parameter.is_meta for parameter in backbone.parameters()):
         return 0  # shapes without numbers, on which nothing can be compared
@@ -74,25 +73,12 @@ class FoldedConv2d(nn.Conv2d):
     def forward(self, values: Tensor) -> Tensor:
         if self.followers[0].training:
             return super().forward(values)
-        weight, bias = _folded(self, *self.followers)
+        weight, bias = folded(self, *self.followers)
         return F.conv2d(values, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class FoldedConv2dSame(Conv2dSame):
-    """The same, with the padding of TensorFlow."""
-
-    followers: tuple[nn.BatchNorm2d]
-
-    def forward(self, values: Tensor) -> Tensor:
-        if self.followers[0].training:
-            return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
-        weight, bias = _folded(self, *self.followers)
-        geometry: Any = (self.stride, self.padding, self.dilation, self.groups)
-        return conv2d_same(values, weight, bias, *geometry)  # type: ignore[no-any-return]
-
-
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """W' and b'."""
+def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """W' and b' of the formula of `fold_batchnorm`."""
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     scale = norm.weight * (variance + norm.eps).rsqrt()
     shift = norm.bias - mean * scale
@@ -107,18 +93,22 @@ class PassingBatchNorm2d(nn.BatchNorm2d):
         return super().forward(values) if self.training else values
 
 
-class PassingBatchNormAct2d(BatchNormAct2d):
-    """The same, with the activation that timm puts into its BatchNorm."""
+def _convolutions() -> dict[type, type]:
+    """What takes the place of which convolution. Those of timm are known once a backbone has imported it."""
+    if "timm" not in sys.modules:
+        return {nn.Conv2d: FoldedConv2d}
+    from dml.backbones.folding_timm import CONVOLUTIONS
 
-    def forward(self, values: Tensor) -> Tensor:
-        if self.training:
-            return super().forward(values)  # type: ignore[no-untyped-call, no-any-return]
-        output: Tensor = self.act(self.drop(values))
-        return output
+    return {nn.Conv2d: FoldedConv2d, **CONVOLUTIONS}
 
 
-CONVOLUTIONS: dict[type, type] = {nn.Conv2d: FoldedConv2d, Conv2dSame: FoldedConv2dSame}
-FOLLOWERS: dict[type, type] = {nn.BatchNorm2d: PassingBatchNorm2d, BatchNormAct2d: PassingBatchNormAct2d}
+def _followers() -> dict[type, type]:
+    """What takes the place of which BatchNorm, likewise."""
+    if "timm" not in sys.modules:
+        return {nn.BatchNorm2d: PassingBatchNorm2d}
+    from dml.backbones.folding_timm import FOLLOWERS
+
+    return {nn.BatchNorm2d: PassingBatchNorm2d, **FOLLOWERS}
 
 
 def _pairs(backbone: nn.Module, image: Tensor) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -132,9 +122,9 @@ def _pairs(backbone: nn.Module, image: Tensor) -> Iterator[tuple[nn.Conv2d, nn.B
     def look_back(module: nn.Module, inputs: Any) -> None:
         followed.extend((source, module) for output, source in outputs if output is inputs[0])
 
-    modules = list(backbone.modules())
-    hooks = [m.register_forward_hook(remember) for m in modules if type(m) in CONVOLUTIONS]
-    hooks += [m.register_forward_pre_hook(look_back) for m in modules if type(m) in FOLLOWERS]
+    modules, convolutions, followers = list(backbone.modules()), _convolutions(), _followers()
+    hooks = [m.register_forward_hook(remember) for m in modules if type(m) in convolutions]
+    hooks += [m.register_forward_pre_hook(look_back) for m in modules if type(m) in followers]
     backbone(image)
     for hook in hooks:
         hook.remove()
@@ -152,7 +142,7 @@ def _whole(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     convolution.followers = (norm,)  # type: ignore[assignment]  # in a tuple, else it would become a part
-    convolution.__class__, norm.__class__ = CONVOLUTIONS[type(convolution)], FOLLOWERS[type(norm)]
+    convolution.__class__, norm.__class__ = _convolutions()[type(convolution)], _followers()[type(norm)]
 
 
 def _unfold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -1,6 +1,5 @@
 """The configuration: schema and options, files, how two compare, and the way from a node to an object."""
 
-from dml.config.arguments import parse_arguments
 from dml.config.comparison import config_differences, settings, to_plain
 from dml.config.components import alternatives, argument_types, build
 from dml.config.files import check_config, load_config, read_config, settle
@@ -31,7 +30,6 @@ __all__ = [
     "checked",
     "config_differences",
     "load_config",
-    "parse_arguments",
     "read_config",
     "register_schema",
     "settings",

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar, cast
 
-import torch
 from omegaconf import OmegaConf
 
 from dml.errors import ConfigError
@@ -29,7 +28,7 @@ __all__ = [
     "option",
 ]
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("fp32", "bf16", "fp16")
 """What a model can compute in."""
 
 T = TypeVar("T")

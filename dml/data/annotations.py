@@ -83,7 +83,7 @@ def find_folder(root: str | Path, dataset: str, anchors: Sequence[str]) -> tuple
         raise MissingFileError(
             f"dataset={dataset} finds no {' or '.join(anchors)} at {root}{state} or up to two folders below: "
             "give the place by paths.data=DIR, the variable DML_DATA or dataset.root=DIR; "
-            f"`python scripts/prepare_data.py dataset={dataset}` says which files to get and unpacks them"
+            f"`dml prepare {dataset}` says which files to get and unpacks them"
         )
     if len(found) > 1:
         raise InputError(

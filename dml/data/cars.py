@@ -17,8 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
 from dml.data.annotations import Annotations, Row, refuse_outside
 from dml.data.published_sets import PublishedSet
@@ -56,6 +54,9 @@ def _labelled_test(folder: Path) -> Path:
 
 def _read_annotations(path: Path, field: str) -> Iterator[tuple[str, int]]:
     """File and class number of each image."""
+    import scipy.io  # for those alone who read cars
+    from scipy.io.matlab import MatReadError
+
     _refuse_bomb(path)
     try:
         table = np.atleast_1d(scipy.io.loadmat(path, squeeze_me=True)["annotations"])

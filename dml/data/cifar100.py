@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torchvision.datasets import CIFAR100
-from torchvision.datasets.utils import check_integrity
 
 from dml.errors import InputError, MissingFileError
 
@@ -39,6 +37,9 @@ def read_cifar100(root: str | Path) -> Cifar100:
     Raises:
         MissingFileError: the files are not there, or are not the official ones.
     """
+    from torchvision.datasets import CIFAR100
+    from torchvision.datasets.utils import check_integrity
+
     folder = Path(root) / CIFAR100.base_folder
     listed = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
     if not all(check_integrity(str(folder / name), md5) for name, md5 in listed):

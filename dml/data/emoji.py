@@ -23,9 +23,11 @@ from dml.data.protocols import hashed_half
 from dml.data.records import Records, TrainTest
 from dml.data.sharing import SharedImages
 from dml.errors import InputError, MissingFileError
+from dml.installation import EMOJI
 
 __all__ = ["ARCHIVE", "COLUMNS", "SIZE", "TABLE", "EmojiImages", "emoji_dataset", "read_emoji"]
 
+IN_A_CHECKOUT = Path("data/emoji")
 ARCHIVE, TABLE = "emoji.zip", "emoji.csv"
 COLUMNS = ("file", "class", "style", "group", "split")
 SIZE = 64
@@ -67,15 +69,20 @@ def emoji_dataset(root: str | Path) -> TrainTest:
 def read_emoji(root: str | Path) -> EmojiImages:
     """Decode the whole data set into memory; no file is opened afterwards.
 
+    Where a checkout has it, in ``data/emoji``, and no such folder is there, the set that comes with dml is read.
+
     Raises MissingFileError where the archive or the table is missing, InputError where the table has other
     columns, names a file twice, or names one that the archive lacks.
     """
     root = Path(root)
+    if root == IN_A_CHECKOUT and not root.exists():
+        root = EMOJI
     for name in (ARCHIVE, TABLE):
         if not (root / name).is_file():
             raise MissingFileError(
-                f"{root / name} is missing: it is part of the repository (`git checkout data/emoji`); "
-                f"it is built anew by: {shlex.join(['python', 'scripts/build_emoji.py', f'output={root}'])}"
+                f"{root / name} is missing: it is part of dml: install it again, or `git checkout data/emoji` in a "
+                f"checkout, where it is built anew by: "
+                f"{shlex.join(['python', 'scripts/build_emoji.py', '--output', str(root)])}"
             )
     rows = _read_table(root / TABLE)
     class_names = tuple(sorted({row["class"] for row in rows}))

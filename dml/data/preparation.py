@@ -124,7 +124,7 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
 def _instructions(source: Source, data: Path) -> str:
     name = source.data.name
     return (
-        f"To get it: {source.fetch}. Then `python scripts/prepare_data.py dataset={name} archive=FILE` unpacks a file "
+        f"To get it: {source.fetch}. Then `dml prepare {name} --archive FILE` unpacks a file "
         f"into {data / name}; files that are unpacked already may lie there too, as they are named in docs/data.md"
     )
 

@@ -22,7 +22,7 @@ from dml.errors import InputError
 
 __all__ = ["INDEX", "Counts", "PublishedSet", "write_index"]
 
-INDEX = "dml_index.json"  # beside the annotations, written by scripts/prepare_data.py
+INDEX = "dml_index.json"  # beside the annotations, written by dml prepare
 
 COUNTED = ("classes", "images", "query", "gallery")
 Counts = Mapping[str, Mapping[str, int]]

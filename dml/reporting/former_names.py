@@ -30,7 +30,7 @@ def former_row(dataset: str, setting: str, loss: Sequence[str], pooling: Sequenc
 
 
 def refuse_former_names(arguments: Sequence[str]) -> None:
-    """Refuse arguments of train.py that name a row, a loss or a key as it was formerly called.
+    """Refuse arguments of ``dml train`` that name a row, a loss or a key as it was formerly called.
 
     Raises:
         ConfigError: it says what to type instead.

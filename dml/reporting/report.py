@@ -1,4 +1,4 @@
-"""From a pattern of run folders to tables."""
+"""From patterns of run folders to tables."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ __all__ = ["print_tables", "report_runs"]
 
 
 def report_runs(
-    pattern: str, metrics: Sequence[str], *, baseline: str | None = None
+    patterns: Sequence[str], metrics: Sequence[str], *, baseline: str | None = None
 ) -> tuple[list[Comparison], list[str]]:
-    """The tables of the runs that match a pattern, and a note on each run or seed that is left out.
+    """The tables of the runs that match one of the patterns, and a note on each run or seed that is left out.
 
     Raises:
         MissingFileError, InputError: as in find_runs, group_by_setting, single_baseline and compare, or
             nothing is complete.
     """
-    finished, unfinished = find_runs(pattern)
+    finished, unfinished = find_runs(*patterns)
     notes = [f"unfinished, left out: {folder}; go on by: {resume_command(folder)}" for folder in unfinished]
     notes += missing_folds(finished)
     settings = group_by_setting(finished)
     if not settings:
-        raise InputError("\n".join([f"no run that matches {pattern!r} can be reported yet:", *notes]))
+        raise InputError(
+            "\n".join(
+                [f"no run that matches {' or '.join(map(repr, patterns))} can be reported yet:", *notes]
+            )
+        )
     return compare(settings, metrics, single_baseline(settings, baseline) if baseline else None), notes
 
 

@@ -12,16 +12,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from dml.config import ConfigError, TrainConfig, read_config, register_schema
+from dml.composition import compose
+from dml.config import ConfigError, read_config
 from dml.devices import JOB, JOBS
 from dml.errors import InputError
-from dml.overrides import argument, as_typed, train_command
+from dml.overrides import argument, train_command
 from dml.reporting.comparison import Comparison, compare
 from dml.reporting.results import Setting, find_runs, group_by_setting, missing_folds, settings_of
 from dml.reporting.table_files import Table, TableRow
@@ -36,8 +33,6 @@ __all__ = [
     "run_jobs",
     "table_folders",
 ]
-
-ROOT = Path(__file__).parents[2]
 
 
 class NothingCompleteError(InputError):
@@ -61,7 +56,7 @@ class Job:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What follows ``python train.py``."""
+        """What follows ``dml train``."""
         if self.state == "unfinished":
             return (argument("resume", self.folder),)
         return (*self.overrides, argument("hydra.run.dir", self.folder))
@@ -126,7 +121,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
     wanted: dict[tuple[str, ...], dict[str, Any]] = {}  # the jobs of a row differ in seed and fold alone
     for job in jobs:
         if job.row.overrides not in wanted:
-            wanted[job.row.overrides] = settings_of(_compose(job.overrides))
+            wanted[job.row.overrides] = settings_of(compose(job.overrides))
         if job.state == "missing":
             continue
         found = settings_of(read_config(job.folder / "config.yaml"))
@@ -134,7 +129,7 @@ def check_jobs(jobs: Iterable[Job]) -> None:
             if value != "???" and found.get(key) != value:
                 raise ConfigError(
                     f"{job.folder} holds a run with {key}={found.get(key)}, but the table has {value}: move that "
-                    "folder away, or choose another by folder="
+                    "folder away, or choose another by --folder"
                 )
 
 
@@ -214,15 +209,6 @@ def report_table(
     return compare(settings, metrics, baselines, reading=reading), notes
 
 
-def _compose(overrides: Sequence[str]) -> TrainConfig:
-    register_schema()
-    try:
-        with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return cast(TrainConfig, hydra.compose("train", as_typed(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{train_command(*overrides)} does not compose: {error}") from error
-
-
 def _run(job: Job, threads: int, places: SimpleQueue[int], processes: int) -> str:
     """Run one job to its end, in one of the places side by side; the line says how it went."""
     place = places.get()
@@ -240,7 +226,7 @@ def _run_at(job: Job, threads: int, place: dict[str, str]) -> str:
     with log.open("a", encoding="utf-8") as output:
         output.write(f"{job.command}\n")
         output.flush()
-        command = [sys.executable, str(ROOT / "train.py"), *job.arguments]
+        command = [sys.executable, "-m", "dml", "train", *job.arguments]
         code = subprocess.run(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
         ).returncode

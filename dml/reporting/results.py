@@ -102,21 +102,26 @@ class Setting:
         return {seed: metrics[metric] for seed, metrics in figures.items()}
 
 
-def find_runs(pattern: str) -> tuple[list[Run], list[Path]]:
-    """The finished runs in the folders that match a pattern (``**`` for any depth), and the unfinished ones.
+def find_runs(*patterns: str) -> tuple[list[Run], list[Path]]:
+    """The finished runs in folders, or in what matches patterns (``**`` for any depth), and the unfinished ones.
 
     Raises:
         MissingFileError: no run folder matches.
         InputError: a config.yaml or metrics.json that is not of this project; the message names it.
     """
-    configs = (Path(folder) / "config.yaml" for folder in glob.glob(pattern, recursive=True))
-    folders = sorted({path.parent for path in configs if path.is_file()})
+    folders = sorted({folder for pattern in patterns for folder in _run_folders(pattern)})
+    finished = [folder for folder in folders if (folder / "metrics.json").is_file()]
+    return [_read(folder) for folder in finished], [folder for folder in folders if folder not in finished]
+
+
+def _run_folders(pattern: str) -> list[Path]:
+    named = [pattern] if Path(pattern, "config.yaml").is_file() else glob.glob(pattern, recursive=True)
+    folders = [Path(folder) for folder in named if Path(folder, "config.yaml").is_file()]
     if not folders:
         raise MissingFileError(
             f"no run folder matches {pattern!r}: a run folder holds config.yaml; try 'runs/**'"
         )
-    finished = [folder for folder in folders if (folder / "metrics.json").is_file()]
-    return [_read(folder) for folder in finished], [folder for folder in folders if folder not in finished]
+    return folders
 
 
 def group_by_setting(runs: Iterable[Run]) -> list[Setting]:

@@ -13,6 +13,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config import ConfigError
+from dml.installation import CONFIGS
 from dml.reporting.former_names import former_row, refuse_former_names
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "spelled_row",
 ]
 
-TABLES = Path(__file__).parents[2] / "configs" / "table"
+TABLES = CONFIGS / "table"
 AXES = ("sets", "settings", "losses", "poolings")
 
 
@@ -57,7 +58,7 @@ class TableDefinition:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row: its name in the table, what it says to ``python train.py``, and the name that its folder had formerly."""
+    """A row: its name in the table, what it says to ``dml train``, and the name that its folder had formerly."""
 
     name: str
     overrides: tuple[str, ...]

@@ -25,6 +25,7 @@ from dml.data.discovery import find_images
 from dml.devices import choose_device
 from dml.errors import MissingFileError
 from dml.functional.overlay import ABOVE, BELOW, COVER, FULL, tint
+from dml.installation import CONFIGS
 from dml.model import EmbeddingModel
 from dml.randomness import numpy_generator
 from dml.reporting.figures import check_rows, fit_name, hide_ticks
@@ -33,7 +34,6 @@ from dml.weight_maps import NoWeightsError, WeightMaps, weight_maps
 
 __all__ = ["RunWeightMaps", "draw_weight_maps", "weight_maps_of_run"]
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 STRONGEST = 3  # prototypes in a row
 SHARPEST = 224  # pixels of an image in the figure, at least: small ones are enlarged without blocks
 WHITE = 255

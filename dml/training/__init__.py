@@ -3,7 +3,6 @@
 from dml.training.best_on_test import BestOnTest, load_best_on_test
 from dml.training.checkpoint import load_checkpoint, load_part, save_checkpoint
 from dml.training.class_mapping import ClassMapping
-from dml.training.interruption import Interrupted
 from dml.training.loggers import (
     HistoryLogger,
     Logger,
@@ -29,7 +28,6 @@ __all__ = [
     "BestOnTest",
     "ClassMapping",
     "HistoryLogger",
-    "Interrupted",
     "Logger",
     "NonFiniteLossError",
     "ProgressLogger",

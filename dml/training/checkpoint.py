@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dml import __version__
 from dml.distributed import is_main
 from dml.errors import CheckpointError, MissingFileError, user_files
-from dml.migrations import FORMAT, dml_version, migrate_checkpoint
+from dml.migrations import FORMAT, migrate_checkpoint
 from dml.training.loggers import warn_of_lost
 
 __all__ = ["load_checkpoint", "load_part", "save_checkpoint", "save_unless_full"]
@@ -33,7 +34,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     temporary = path.with_name(path.name + ".partial")
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "dml": dml_version(), **state}, file)
+            torch.save({"format": FORMAT, "dml": __version__, **state}, file)
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:

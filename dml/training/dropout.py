@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
-from timm.layers.drop import DropBlock2d as TimmDropBlock2d
-from timm.layers.drop import DropPath
-from timm.layers.patch_dropout import PatchDropout
 from torch import Tensor, nn
-from torchvision.ops import DropBlock2d, DropBlock3d, StochasticDepth
 
 from dml.randomness import derive_seed, torch_seed
 
 __all__ = ["DropoutNoise", "ImageByImage", "ImageDropout", "draw_dropout_by_image"]
 
-DRAWING = (
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
-    nn.RReLU,
-    TimmDropBlock2d,
-    DropBlock2d,
-    DropBlock3d,
-    PatchDropout,
-)
+DRAWING = {
+    "torch.nn": ("AlphaDropout", "FeatureAlphaDropout", "RReLU"),
+    "torchvision.ops": ("DropBlock2d", "DropBlock3d"),
+    "timm.layers.drop": ("DropBlock2d",),
+    "timm.layers.patch_dropout": ("PatchDropout",),
+}
 """Layers that draw in ways of their own, from one tensor whose first axis is that of the images."""
 
 
@@ -125,7 +119,7 @@ def draw_dropout_by_image(model: nn.Module, seed: int) -> DropoutNoise:
 
 def _replayed(child: Any, layer: int, noise: DropoutNoise) -> nn.Module | None:
     """What takes the place of a layer that draws; None for other layers."""
-    if type(child) in DRAWING:
+    if any(type(child) in _classes(module, *names) for module, names in DRAWING.items()):
         return ImageByImage(child, layer=layer, noise=noise)
     shared_axes = _shared_axes(child)
     if shared_axes is None:
@@ -136,9 +130,14 @@ def _replayed(child: Any, layer: int, noise: DropoutNoise) -> nn.Module | None:
 
 def _shared_axes(layer: Any) -> int | None:
     """The ``shared_axes`` of the `ImageDropout` that does the same; None for a layer that drops nothing."""
-    if isinstance(layer, DropPath):
+    if isinstance(layer, _classes("timm.layers.drop", "DropPath")):
         return -1
-    if isinstance(layer, StochasticDepth):
+    if isinstance(layer, _classes("torchvision.ops", "StochasticDepth")):
         return -1 if layer.mode == "row" else -2
     kinds: dict[type, int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2, nn.Dropout3d: 3}
     return kinds.get(type(layer))
+
+
+def _classes(module: str, *names: str) -> tuple[type[Any], ...]:
+    """Classes of a library; none if it was never imported, so that no layer is of them."""
+    return tuple(getattr(sys.modules[module], name) for name in names) if module in sys.modules else ()

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from dml.config import PRECISIONS
 from dml.distributed import gather_rows, rank, sum_gradients
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
@@ -21,6 +20,8 @@ from dml.training.optimization import batchnorm_layers
 from dml.types import Batch, Pooled
 
 __all__ = ["BatchGradient"]
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class BatchGradient:
@@ -33,7 +34,7 @@ class BatchGradient:
 
     Args:
         micro_batch: images in the model at a time; None for all that this process holds.
-        precision: a key of PRECISIONS, of the model; the objective stays in float32.
+        precision: fp32, bf16 or fp16, of the model; the objective stays in float32.
         compile: run the model through torch.compile.
 
     ``scaler`` scales the loss in fp16, and does nothing else. A part of the model that does not learn is passed without
@@ -53,7 +54,7 @@ class BatchGradient:
     ) -> None:
         self._model, self._objective = model, objective
         self._device, self._seed, self._micro_batch = device, seed, micro_batch
-        self._precision = PRECISIONS[precision]
+        self._precision = DTYPES[precision]
         self._noise = draw_dropout_by_image(model, seed)
         self._embed = torch.compile(model) if compile else model
         self.scaler = GradScaler(device.type, enabled=precision == "fp16")

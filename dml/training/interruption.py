@@ -11,24 +11,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 
 from dml.distributed import is_main, world_size
-from dml.signals import STOP_SIGNALS
+from dml.signals import STOP_SIGNALS, Interrupted
 
-__all__ = ["Interrupted", "StopRequest"]
+__all__ = ["StopRequest"]
 
 ONE_REQUEST = 2.0  # seconds in which a Ctrl-C may come from the terminal, and once more from torchrun
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop, by the signal ``number``, and has been saved."""
-
-    def __init__(self, message: str = "", *, number: int = signal.SIGINT) -> None:
-        super().__init__(message)
-        self.number = number
-
-    @property
-    def exit_status(self) -> int:
-        """As a shell has it: 130 after SIGINT, 143 after SIGTERM."""
-        return 128 + self.number
 
 
 class StopRequest:

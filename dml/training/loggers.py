@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from dml.model import EmbeddingModel
 from dml.modes import evaluation_mode
@@ -188,6 +187,8 @@ class TensorBoardLogger(Logger):
 
     def __init__(self, folder: Path, *, start: int, images: Tensor | None = None) -> None:
         self._images = images
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(folder, purge_step=start + 1 if start else None)
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -17,11 +17,12 @@ from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
 from dml.overrides import resume_command
 from dml.run_folder import RunFolder
+from dml.signals import Interrupted
 from dml.training.best_checkpoint import BestCheckpoint
 from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
 from dml.training.class_mapping import ClassMapping
 from dml.training.gradients import BatchGradient
-from dml.training.interruption import Interrupted, StopRequest
+from dml.training.interruption import StopRequest
 from dml.training.loggers import Logger, tell
 from dml.training.optimization import clip_gradient, freeze_batchnorm, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import pooling_statistics, warn_of_collapse

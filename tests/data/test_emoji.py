@@ -65,6 +65,15 @@ def test_a_missing_file_is_named_with_the_way_to_get_it(tmp_path: Path, missing:
         read_emoji(tmp_path)
 
 
+def test_outside_a_checkout_the_set_that_comes_with_dml_is_read_unless_a_place_was_named(
+    tmp_path: Path, shipped: EmojiImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_emoji("data/emoji").files == shipped.files
+    with pytest.raises(FileNotFoundError, match=r"images/emoji/emoji.zip is missing"):
+        read_emoji("images/emoji")
+
+
 def test_another_header_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"columns \['file', 'label'\]; expected \['file', 'class'"):
         read_emoji(write_folder(tmp_path, "file,label\n", {}))

@@ -255,12 +255,12 @@ def test_what_is_converted_and_what_is_there_twice_is_said(write_small: Write, t
     assert "1 pictures are there under several names, such as 'car_ims/000005.jpg' and" in said
 
 
-def test_the_script_prepares_birds_of_the_published_numbers(
+def test_the_command_prepares_birds_of_the_published_numbers(
     write_full: dict[str, Callable[[Path], Path]], tmp_path: Path
 ) -> None:
     write_full["cub"](tmp_path / "cub")
-    command = [sys.executable, "scripts/prepare_data.py", "dataset=cub"]
+    command = [sys.executable, "-m", "dml", "prepare", "cub"]
     environment = {**os.environ, "DML_DATA": str(tmp_path)}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "11,788 images" in done.stdout and f"{INDEX} written: python train.py dataset=cub" in done.stdout
+    assert "11,788 images" in done.stdout and f"{INDEX} written: dml train dataset=cub" in done.stdout

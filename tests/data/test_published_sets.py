@@ -88,7 +88,7 @@ def test_a_wrong_root_says_what_is_looked_for_and_how_to_give_it(
     layout: str, read_small: Read, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"finds no .* \(which is no folder\) or .*DML_DATA.*prepare_data"
+        FileNotFoundError, match=r"finds no .* \(which is no folder\) or .*DML_DATA.*dml prepare"
     ):
         read_small(layout, tmp_path / "nowhere")
 

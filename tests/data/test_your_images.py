@@ -14,11 +14,11 @@ from PIL import Image
 
 from dml.config import TrainConfig
 from dml.runs import load_metrics
-from train import train
+from dml.train import train
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your_images.md").read_text(encoding="utf-8")
-FOLDER, TABLE = re.findall(r"^ {4}(python train\.py .*)$", PAGE, re.MULTILINE)
+FOLDER, TABLE = re.findall(r"^ {4}(dml train .*)$", PAGE, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(command: str) -> list[str]:
-    """What is typed after ``python train.py``, cut down to seconds."""
+    """What is typed after ``dml train``, cut down to seconds."""
     return [*shlex.split(command)[2:], "debug=smoke"]
 
 
 def test_a_folder_is_trained_on_and_searched(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [sys.executable, str(ROOT / "train.py"), *options(FOLDER)]
+    words = [sys.executable, "-m", "dml", "train", *options(FOLDER)]
     done = subprocess.run(words, cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^.*: .*(?:images|\)|nothing)$", done.stdout, re.MULTILINE) == [

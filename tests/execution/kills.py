@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import torch
 from hydra import compose, initialize_config_dir
 
-import train
 from dml.config import register_schema
 from dml.reporting import readable_errors
+from dml.train import train
 from dml.training import Trainer, save_checkpoint, trainer
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def run(folder: str, overrides: list[str], kill_at: tuple[int, str] | None) -> N
     register_schema()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         cfg = compose("train", ["resume=auto", *overrides])
-    train.train(cfg, Path(folder))
+    train(cfg, Path(folder))
 
 
 def run_as_job(folder: str, overrides: list[str], number: int, at: int) -> None:

@@ -14,10 +14,10 @@ from dml.assembly import build_model, build_objective
 from dml.config import TrainConfig, settle
 from dml.retrieval import exact_search
 from dml.runs import load_metrics, load_model
+from dml.train import train
 from dml.training import Trainer
 from tests.noise import Recorder, noise, noise_splits
 from tests.pretend_device import pretend_gpus
-from train import train
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]
@@ -145,7 +145,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
 def test_a_whole_run_has_the_figures_of_the_cpu_and_says_where_it_ran(
     compose_config: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("train.build_data", lambda cfg: noise_splits())
+    monkeypatch.setattr("dml.train.build_data", lambda cfg: noise_splits())
     cfg, folder = compose_config(*SMALL, "num_workers=auto", "pooling.num_prototypes=4"), tmp_path / "run"
     train(cfg.copy(), tmp_path / "cpu")
     with pretend_gpus():

@@ -19,11 +19,11 @@ from torch import Tensor
 from dml.config import TrainConfig
 from dml.retrieval import retrieval_metrics
 from dml.runs import load_metrics
+from dml.train import train
 from dml.training import read_steps
 from tests.execution.gradient_cases import CASES, gradients
 from tests.noise import assemble
 from tests.retrieval.embeddings import hard_sets
-from train import train
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., TrainConfig]

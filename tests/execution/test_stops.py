@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from dml.config import TrainConfig
-from dml.training import HistoryLogger, Interrupted, StepLogger, Trainer, load_checkpoint
+from dml.signals import Interrupted
+from dml.training import HistoryLogger, StepLogger, Trainer, load_checkpoint
 from tests.execution.test_kills import assert_equal
 
 Compose = Callable[..., TrainConfig]

@@ -12,10 +12,10 @@ import torch
 
 from dml.config import TrainConfig
 from dml.runs import load_metrics, load_model
+from dml.train import train
 from dml.training import Trainer
 from tests.gpu.conftest import REAL
 from tests.noise import Recorder
-from train import train
 
 ROOT = Path(__file__).parents[2]
 Fit = Callable[..., tuple[Recorder, Trainer]]

@@ -10,7 +10,7 @@ def test_a_pattern_becomes_tables_notes_and_files(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     (folds / "seed1" / "fold2" / "metrics.json").unlink()
-    tables, notes = report_runs(f"{folds}/**", ["recall@1"])
+    tables, notes = report_runs([f"{folds}/**"], ["recall@1"])
     print_tables(tables, notes, [folds / "t.md", folds / "t.csv", folds / "t.tex"])
     printed = capsys.readouterr().out
     written = (folds / "t.md").read_text()
@@ -29,9 +29,9 @@ def test_a_folder_where_nothing_is_finished_is_refused_with_how_to_go_on(folds: 
     for path in folds.rglob("metrics.json"):
         path.unlink()
     with pytest.raises(ValueError, match=r"can be reported yet:\n.*resume="):
-        report_runs(f"{folds}/**", ["recall@1"])
+        report_runs([f"{folds}/**"], ["recall@1"])
 
 
 def test_an_ensemble_without_all_its_folds_is_no_row(folds: Path) -> None:
     with pytest.raises(ValueError, match=r"seed 0 of .*lacks fold 1, 2"):
-        report_runs(f"{folds}/seed0/fold0", ["recall@1"])
+        report_runs([f"{folds}/seed0/fold0"], ["recall@1"])

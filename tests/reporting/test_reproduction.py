@@ -37,7 +37,7 @@ def test_a_table_needs_each_row_seed_and_fold_once(tmp_path: Path) -> None:
     assert len({job.folder for job in jobs}) == len(jobs) == 2 * 2 * 3
     assert jobs[-1].folder == tmp_path / "gsp" / "seed1_fold2" and jobs[-1].state == "missing"
     expected = "experiment=emoji/gsp protocol.fold=2 seed=1 protocol=mlrc trainer.max_steps=7"
-    assert jobs[-1].command.startswith(f"python train.py {expected} trainer.eval_every=7")
+    assert jobs[-1].command.startswith(f"dml train {expected} trainer.eval_every=7")
     assert jobs[-1].command.endswith(f"hydra.run.dir={tmp_path / 'gsp' / 'seed1_fold2'}")
 
 
@@ -46,7 +46,7 @@ def test_an_unfinished_run_is_resumed_and_a_finished_one_left_alone(smoke_run: P
     job = Job(spelled_row("emoji/gsp_zero_shot"), tmp_path / "run", ("debug=smoke",))
     assert job.state == "finished" and list(run_jobs([job], processes=1)) == []
     (tmp_path / "run" / "metrics.json").unlink()
-    assert job.state == "unfinished" and job.command == f"python train.py resume={tmp_path / 'run'}"
+    assert job.state == "unfinished" and job.command == f"dml train resume={tmp_path / 'run'}"
 
 
 def test_missing_runs_are_run_and_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_folder_with_a_run_of_other_settings_is_refused_before_anything_runs(
 
 @pytest.mark.parametrize("bad", ["experiment=emoji/nothing", "sede=7"])
 def test_a_command_that_does_not_compose_is_refused(bad: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"python train\.py .* does not compose"):
+    with pytest.raises(ConfigError, match=r"dml train .* does not compose"):
         check_jobs([Job(spelled_row("emoji/gap"), tmp_path, (bad,))])
 
 

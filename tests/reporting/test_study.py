@@ -20,7 +20,7 @@ from dml.reporting.study import (
     study_table,
 )
 from dml.reporting.study_figures import _typical, draw_weights, write_study
-from train import train
+from dml.train import train
 
 Compose = Callable[..., TrainConfig]
 

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from dml.errors import InputError, MissingFileError
 from dml.reporting import metrics_table, print_evaluation, print_verification, readable_errors
 from dml.runs import load_metrics
-from dml.training import Interrupted, NonFiniteLossError
+from dml.signals import Interrupted
+from dml.training import NonFiniteLossError
 from dml.verification import Verification
 
 
@@ -45,13 +46,13 @@ def test_an_error_of_the_user_is_a_sentence_and_a_code(
 def test_a_defect_keeps_its_traceback_and_ends_with_a_sentence(
     error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["a/train.py", "seed=3"])
+    monkeypatch.setattr("sys.argv", ["dml train", "seed=3"])
     with pytest.raises(SystemExit) as end:
         run(error)
     *lines, last = capsys.readouterr().err.splitlines()
     assert end.value.code == 1 and lines[0].startswith("Traceback") and "raise error" in "".join(lines)
     assert last.startswith(
-        f"error: train.py seed=3 ended by {type(error).__name__}, a defect of dml or of a library"
+        f"error: dml train seed=3 ended by {type(error).__name__}, a defect of dml or of a library"
     )
     assert "report it" in last and "resume=" not in last
 
@@ -70,7 +71,18 @@ def test_a_defect_says_how_the_run_goes_on(
     with pytest.raises(SystemExit):
         run(KeyError("lost"))
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith(f"goes on from its last checkpoint by: python train.py resume={tmp_path}")
+    assert last.endswith(f"goes on from its last checkpoint by: dml train resume={tmp_path}")
+
+
+def test_a_defect_before_there_is_a_run_says_nothing_of_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hydra = {"overrides": {"task": []}, "runtime": {"output_dir": "???"}, "mode": "RUN"}
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
+    with pytest.raises(SystemExit, match="1"):
+        run(KeyError("lost"))
+    assert "report it" in (last := capsys.readouterr().err.splitlines()[-1]) and "resume=" not in last
 
 
 def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

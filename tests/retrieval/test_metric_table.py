@@ -14,8 +14,8 @@ from dml.reporting import compare, find_runs, group_by_setting, metrics_table
 from dml.reporting.tables import csv_table, markdown_tables
 from dml.retrieval import METRICS, Metric, Ranking, metric, ranks_of, retrieval_metrics
 from dml.run_folder import RunFolder
+from dml.train import train
 from dml.training import BestOnTest, Trainer
-from train import train
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]

@@ -7,9 +7,9 @@ import pytest
 from dml.config import TrainConfig
 from dml.run_folder import RunFolder
 from dml.runs import load_metrics
+from dml.train import train
 from dml.training import Trainer, load_checkpoint
 from dml.training.best_on_test import BestOnTest, load_best_on_test
-from train import train
 
 
 @pytest.fixture(scope="module")

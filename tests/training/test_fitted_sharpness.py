@@ -8,9 +8,9 @@ import torch
 
 from dml import load_model
 from dml.config import TrainConfig
+from dml.train import train
 from dml.training import Trainer, load_checkpoint
 from tests.execution.test_kills import assert_equal
-from train import train
 
 Compose = Callable[..., TrainConfig]
 Assemble = Callable[[TrainConfig, Path], Trainer]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dml.signals import STOP_SIGNALS
+from dml.signals import STOP_SIGNALS, Interrupted
 from dml.training import interruption
-from dml.training.interruption import Interrupted, StopRequest
+from dml.training.interruption import StopRequest
 
 
 def send(number: int) -> None:

@@ -13,9 +13,9 @@ from torch import nn
 
 from dml.config import TrainConfig
 from dml.run_folder import RunFolder
+from dml.train import train
 from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, TensorBoardLogger, read_steps
 from dml.training.loggers import close_or_warn, open_or_warn, tell
-from train import train
 
 METRICS = {"recall@1": 0.5, "recall@2": 0.75, "r_precision": 0.3, "map@r": 0.25, "queries": 10}
 

@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dml.config import TrainConfig, register_schema, settings, to_plain
-from dml.overrides import argument
+from dml.installation import CONFIGS
+from dml.overrides import argument, train_command
 from dml.run_folder import RunFolder
 
 __all__ = [
@@ -24,8 +25,6 @@ __all__ = [
     "key_text",
     "value_text",
 ]
-
-CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 class Difference(NamedTuple):
@@ -58,7 +57,7 @@ def headline(cfg: TrainConfig) -> str:
 
 
 def differences_from_defaults(cfg: TrainConfig) -> list[Difference]:
-    """The settings that can change a number and are not those of ``python train.py``, in the order of the file.
+    """The settings that can change a number and are not those of ``dml train``, in the order of the file.
 
     A component of another kind has all its arguments listed.
     """
@@ -81,11 +80,12 @@ def commands_of(folder: RunFolder, environment: Mapping[str, Any], *, last: bool
     repeat = [Command("train it again, as it was typed", typed)] if typed else []
     return [
         *repeat,
-        Command("train its first steps again: identical?", f"python scripts/verify.py run={run}"),
-        Command("measure it again from its checkpoint", f"python scripts/evaluate.py run={run}"),
-        Command("see what it finds for the hardest queries", f"python scripts/retrieval_grid.py run={run}"),
-        Command("see what it looks at", f"python scripts/attention.py run={run}"),
-        Command("search for better settings", "python scripts/sweep.py space=gsp trials=30"),
+        Command("train its first steps again: identical?", f"dml verify {run}"),
+        Command("measure it again from its checkpoint", f"dml evaluate {run}"),
+        Command("see what it finds for the hardest queries", f"dml grid {run}"),
+        Command("see what it looks at", f"dml attention {run}"),
+        Command("search for better settings", "dml sweep gsp --trials 30"),
+        Command("search images of your own with it", f"dml index build {run} PHOTOS --to INDEX"),
         *([Command("train a final model with these choices on all classes", final)] if final else []),
         Command("use it in Python", f"model = dml.load_model({str(folder)!r})"),
     ]
@@ -94,15 +94,15 @@ def commands_of(folder: RunFolder, environment: Mapping[str, Any], *, last: bool
 def _final(typed: str, run: Path) -> str:
     """What was typed for a run, for a final model instead."""
     words = shlex.split(typed)
-    if "-m" in words or "--multirun" in words or not words[0].startswith("python"):
+    if "-m" in words or "--multirun" in words or words[:2] != ["dml", "train"]:
         return ""
     own = ("protocol=", "protocol.", "hydra.", "resume=", "trainer.max_steps=")
-    kept = ["python", *(word for word in words[1:] if not word.startswith(own))]
-    return shlex.join([*kept, "protocol=all", argument("protocol.run", run)])
+    kept = [word for word in words[2:] if not word.startswith(own)]
+    return train_command(*kept, "protocol=all", argument("protocol.run", run))
 
 
 def _defaults() -> dict[str, Any]:
-    if GlobalHydra.instance().is_initialized():  # at the end of train.py
+    if GlobalHydra.instance().is_initialized():  # at the end of training
         composed = hydra.compose("train")
     else:
         register_schema()

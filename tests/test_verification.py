@@ -21,11 +21,11 @@ from dml.runs import open_run, start_run
 from dml.verification import Verification, repeat_steps
 from tests.photographs import write_photographs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
-def test_the_script_repeats_a_run_to_the_last_bit(smoke_run: Path) -> None:
-    command = [sys.executable, "scripts/verify.py", f"run={smoke_run}", "steps=4"]
+def test_the_command_repeats_a_run_to_the_last_bit(smoke_run: Path) -> None:
+    command = [sys.executable, "-m", "dml", "verify", str(smoke_run), "--steps", "4"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if result.returncode:  # another number of threads than in this process is named as the likely cause
