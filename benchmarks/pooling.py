@@ -47,7 +47,7 @@ from kernels import kernels_of
 from measure import interleave, interval, peak_in_new_process, peak_of
 from torch import Tensor, nn
 
-from dml.functional import transport
+from dml.functional import products
 from dml.functional.transport import calibrated_gate, transport_pool
 
 SIZES = (
@@ -260,7 +260,7 @@ def share_of_resnet(repeats: int, batch: int = 8) -> None:
 def count_kernels(sharpness: float) -> tuple[Counter[str], Counter[str]]:
     """Kernels of `transport_pool` on an accelerator, forward and backward."""
     inputs, outputs = make_inputs(2, 16, 49, 8), list[Tensor]()
-    eager, transport._eager_cpu = transport._eager_cpu, lambda tensor: False
+    eager, products.eager_cpu = products.eager_cpu, lambda tensor: False
     try:
         forward = kernels_of(
             lambda: outputs.extend(transport_pool(*inputs, ratio=RATIO, sharpness=sharpness))
@@ -268,7 +268,7 @@ def count_kernels(sharpness: float) -> tuple[Counter[str], Counter[str]]:
         gradients = [torch.ones_like(output) for output in outputs]
         return forward, kernels_of(lambda: torch.autograd.backward(outputs, gradients))
     finally:
-        transport._eager_cpu = eager
+        products.eager_cpu = eager
 
 
 def show_kernels() -> None:

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, threshold
-from torch.nn.grad import conv2d_weight
+from torch.nn.functional import threshold
 
 from dml.errors import InputError
+from dml.functional import products
 from dml.functional.gate import solve_gate
 from dml.modes import at_least_float32, full_precision
 
@@ -136,7 +136,7 @@ class _CalibratedGate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, ratio: Tensor) -> Tensor:
-        gate = solve_gate(scores, ratio, may_wait=_eager_cpu(scores))
+        gate = solve_gate(scores, ratio, may_wait=products.eager_cpu(scores))
         ctx.save_for_backward(gate)
         ctx.ratio_shape = ratio.shape
         return gate
@@ -162,22 +162,21 @@ class _TransportPool(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, prototypes: Tensor, ratio: Tensor, sharpness: float | Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        tokens = _tokens(features)  # (B, N, D)
+        tokens = products.tokens(features)  # (B, N, D)
         lengths = torch.linalg.vector_norm(tokens, dim=2, keepdim=True)  # (B, N, 1)
         scale, inside = lengths.clamp_min(1.0).reciprocal(), lengths.clamp_max(1.0)  # f̂ = scale·f, ‖f̂‖
         projected = project_to_ball(prototypes)
         norms = projected.square().sum(1)
-        distance = _rows_by(projected, tokens)  # (B, N, M)
+        distance = products.rows_by(projected, tokens)  # (B, N, M)
         torch.addcmul(norms, distance, -2 * scale, out=distance).add_(inside.square())
         threshold(distance, COINCIDENT * torch.finfo(distance.dtype).eps, 0.0, inplace=True).sqrt_()
         nearest = distance.amin(-1, keepdim=True)
         soft = (distance - nearest).mul_(-sharpness).exp_()  # a softmax that gives away its normaliser
         total = soft.sum(-1, keepdim=True)
         soft.div_(total)
-        scores = (total.log() - sharpness * nearest).squeeze(
-            -1
-        )  # sharpness: a number, (1, 1, 1) or (B, 1, 1)
-        gate = solve_gate(scores, ratio, may_wait=_eager_cpu(scores))
+        # sharpness: a number, (1, 1, 1) or (B, 1, 1)
+        scores = (total.log() - sharpness * nearest).squeeze(-1)
+        gate = solve_gate(scores, ratio, may_wait=products.eager_cpu(scores))
         shares = gate / (gate.shape[1] * ratio)
         rows = shares.unsqueeze(1)
         vectors, attributes = torch.bmm(rows, tokens).squeeze(1), torch.bmm(rows, soft).squeeze(1)
@@ -215,12 +214,12 @@ class _TransportPool(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 by_length = push.sum(-1, keepdim=True)
                 radial = (by_length - (push @ norms).unsqueeze(-1) + moment) / 2  # −⟨f̂, ∂/∂f̂⟩ where ‖f̂‖ = 1
-                by_tokens = _rows_by(projected.T, push)
+                by_tokens = products.rows_by(projected.T, push)
                 by_tokens.addcmul_(tokens, scale * (torch.where(scale < 1, radial, 0.0) - by_length))
                 by_features = by_tokens.addcmul_(shares.unsqueeze(-1), by_vector.unsqueeze(1)).mT
             if ctx.needs_input_grad[1]:
                 onto = projected * (push.flatten(0, 1).T @ scale.reciprocal().flatten()).unsqueeze(-1)
-                by_projected = _summed_products(push, tokens) - onto
+                by_projected = products.summed_products(push, tokens) - onto
                 by_prototypes = _ball_gradient(prototypes, projected, by_projected)
             if ctx.needs_input_grad[2]:
                 by_ratio = by_ratio - (by_share * shares).sum(1, keepdim=True) / ratio
@@ -235,44 +234,6 @@ def _ball_gradient(vectors: Tensor, projected: Tensor, grad: Tensor) -> Tensor:
     return (grad - projected * radial).div(norm.clamp_min(1.0))
 
 
-def _tokens(features: Tensor) -> Tensor:
-    """(B, D, N) as (B, N, D). On a CPU, copying features costs less than products of strided ones."""
-    return features.mT.contiguous() if _eager_cpu(features) else features.mT
-
-
-def _rows_by(matrix: Tensor, rows: Tensor) -> Tensor:
-    """(K, D) and (B, N, D) -> (B, N, K): ``rows @ matrix.T``, for dense rows on a CPU as a 1×1 convolution.
-
-    The convolution goes to oneDNN, which on AMD processors takes half the time of the product in MKL.
-    """
-    if not _convolves(rows):
-        return rows @ matrix.T
-    return conv2d(_image(rows), matrix[:, :, None, None]).permute(0, 2, 3, 1)[0].contiguous()
-
-
-def _summed_products(left: Tensor, right: Tensor) -> Tensor:
-    """(B, N, K) and (B, N, D) -> (K, D): Σ_b left_bᵀ right_b, as the gradient of that convolution."""
-    if not (_convolves(left) and _convolves(right)):
-        return torch.addbmm(left.new_empty(left.shape[2], right.shape[2]), left.mT, right, beta=0)
-    kernel = (left.shape[2], right.shape[2], 1, 1)
-    by_weight: Tensor = conv2d_weight(_image(right), kernel, _image(left))  # type: ignore[no-untyped-call]
-    return by_weight[:, :, 0, 0]
-
-
-def _convolves(rows: Tensor) -> bool:
-    dense = rows.is_contiguous() and rows.dtype == torch.float32
-    return dense and _eager_cpu(rows) and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-
-
-def _eager_cpu(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _image(rows: Tensor) -> Tensor:
-    """(B, N, D) as one picture (1, D, B, N) with channels last."""
-    return rows.unsqueeze(0).permute(0, 3, 1, 2)
-
-
 def _checked_sharpness(sharpness: float | Tensor, like: Tensor) -> float | Tensor:
     """A number as it is, a tensor as (1, 1, 1) or (B, 1, 1), checked where that does not wait for an accelerator."""
     if isinstance(sharpness, Tensor):
@@ -281,7 +242,7 @@ def _checked_sharpness(sharpness: float | Tensor, like: Tensor) -> float | Tenso
                 f"sharpness has shape {tuple(sharpness.shape)} for a batch of {like.shape[0]}; expected one number, "
                 "or one per image. Index or expand it to that shape."
             )
-        valid = not _eager_cpu(sharpness) or bool(((sharpness > 0) & (sharpness < math.inf)).all())
+        valid = not products.eager_cpu(sharpness) or bool(((sharpness > 0) & (sharpness < math.inf)).all())
     else:
         valid = 0 < sharpness < math.inf
     if not valid:
@@ -300,7 +261,7 @@ def _ratio_column(ratio: float | Tensor, like: Tensor) -> Tensor:
                 f"ratio has shape {tuple(ratio.shape)} for a batch of {like.shape[0]}; expected one number, "
                 "or one per image. Index or expand it to that shape."
             )
-        valid = not _eager_cpu(ratio) or bool(((ratio > 0) & (ratio <= 1)).all())
+        valid = not products.eager_cpu(ratio) or bool(((ratio > 0) & (ratio <= 1)).all())
         column = ratio.to(like).reshape(-1, 1)
     else:
         valid = 0 < ratio <= 1

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dml.functional import transport
+from dml.functional import products, transport
 from dml.functional.gate import solve_gate
 
 SHAPES = ["normal", "two clusters", "one above", "one below", "near-ties", "ties", "skewed", "equal"]
@@ -124,7 +124,7 @@ def test_what_is_done_without_looking_does_not_depend_on_the_scores(dtype: torch
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_on_an_accelerator_nothing_is_read_back(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_eager_cpu", lambda tensor: False)
+    monkeypatch.setattr(products, "eager_cpu", lambda tensor: False)
     with FakeTensorMode():  # a fake tensor has no value, so to read it is an error
         features = torch.rand(2, 8, 9, device=device, requires_grad=True)
         prototypes = torch.rand(4, 8, device=device, requires_grad=True)
