@@ -19,6 +19,7 @@ NEAR = (
     "protocol=",
 )  # the groups that the published settings choose from; others if slow
 PRODUCTS = [row for row in BEFORE["rows"] if row.count("/") == 2]
+ADDED = {("collage", "experiment=collage/told")}  # rows that tables got since
 COMPOSED = [table for path in sorted(TABLES.glob("*.yaml")) for table in read_tables(path.stem)]
 
 
@@ -43,13 +44,14 @@ def test_a_choice_is_what_it_was(choice: str, compose_config: Compose) -> None:
 def test_a_table_has_its_rows_seeds_and_folds_and_finds_its_former_folders(name: str, tmp_path: Path) -> None:
     (table,) = [table for table in COMPOSED if table.name == name]
     was = BEFORE["tables"][name]
+    groups = [[row for row in group if (name, *row.overrides) not in ADDED] for group in table.groups]
     assert [[row_of(old) for old, _ in group] for group in was["groups"]] == [
-        [set(row.overrides) for row in group] for group in table.groups
+        [set(row.overrides) for row in group] for group in groups
     ]
     folders = [tmp_path / folder for group in was["groups"] for _, folder in group]
     for folder in folders:
         folder.mkdir()
-    assert [row.folder(tmp_path) for row in table.rows] == folders
+    assert [row.folder(tmp_path) for group in groups for row in group] == folders
     rest = (list(table.overrides), table.folds, list(table.seeds), list(table.metrics))
     assert rest == tuple(was[key] for key in ("overrides", "folds", "seeds", "metrics"))
 

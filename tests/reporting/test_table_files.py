@@ -10,9 +10,8 @@ CONFIGS = TABLES.parent
 
 
 def test_every_table_has_rows_that_exist_once_each_and_seeds_and_folds() -> None:
-    assert len(NAMES) == 10
     tables = [table for name in NAMES for table in read_tables(name)]
-    assert len(tables) == len({table.name for table in tables}) == 18
+    assert len(tables) == len({table.name for table in tables}) > len(NAMES) > 10
     for table in tables:
         assert len({row.name for row in table.rows}) == len(table.rows) > 1
         assert all(len(group) > 1 for group in table.groups)
