@@ -28,6 +28,8 @@ __all__ = [
     "warn_of_fresh_batchnorm",
 ]
 
+REHEARSAL = 100  # steps in which nothing could be learned anyway, so that nobody need be warned
+
 
 def parameter_groups(
     model: EmbeddingModel, objective: Objective, *, lr: float, multipliers: dict[str, float]
@@ -76,10 +78,13 @@ def freeze_batchnorm(backbone: nn.Module) -> None:
         layer.eval().requires_grad_(False)
 
 
-def warn_of_fresh_batchnorm(backbone: nn.Module) -> None:
-    """Say that frozen BatchNorm layers do nothing, where none has ever seen an image: a network of random weights."""
+def warn_of_fresh_batchnorm(backbone: nn.Module, max_steps: int) -> None:
+    """Say that frozen BatchNorm layers do nothing, where none has ever seen an image: a network of random weights.
+
+    A rehearsal is not worth the words.
+    """
     layers = [layer for layer in batchnorm_layers(backbone) if layer.running_mean is not None]
-    if layers and all(_is_fresh(layer) for layer in layers):
+    if max_steps > REHEARSAL and layers and all(_is_fresh(layer) for layer in layers):
         warnings.warn(
             f"trainer.frozen_batchnorm=true, but the {len(layers)} BatchNorm layers of this backbone have no "
             "statistics yet: frozen, they normalise nothing. Set trainer.frozen_batchnorm=false to train from random "

@@ -35,7 +35,6 @@ from dml.types import Batch, Pooled
 
 __all__ = ["Trainer", "Validation"]
 
-REHEARSAL = 100  # steps in which nothing could be learned anyway, so that nobody need be warned
 LAST = ("step", "objective", "optimizer", "scheduler", "scaler", "best", "record")  # beside the model
 Batches = Callable[[int, int], Iterator[Batch]]  # (start, stop) -> the batches of these steps
 Validation = Callable[[EmbeddingModel], Mapping[str, float]]
@@ -120,8 +119,8 @@ class Trainer:
         self.timer.saved(self.step)
         copy_from_main(self._weights_and_buffers())
         if not self.resumed:
-            if self.options.frozen_batchnorm and self.options.max_steps > REHEARSAL and is_main():
-                warn_of_fresh_batchnorm(self.model.backbone)
+            if self.options.frozen_batchnorm and is_main():
+                warn_of_fresh_batchnorm(self.model.backbone, self.options.max_steps)
             self._initialise_prototypes()
             copy_from_main(self._weights_and_buffers())
         self._check_replicas()
