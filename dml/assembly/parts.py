@@ -10,7 +10,7 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from dml.backbones import Timm, fold_batchnorm
+from dml.backbones import fold_batchnorm
 from dml.config import ConfigError, TrainConfig, build, checked
 from dml.data import Records, Sampler, Splits, evaluation_batches
 from dml.devices import choose_workers, prepare_device
@@ -52,7 +52,7 @@ def build_model(cfg: TrainConfig, *, pretrained: bool = True) -> EmbeddingModel:
     without = {} if pretrained else {k: v for k, v in NO_WEIGHTS.items() if k in cfg.backbone}
     with torch_seed(cfg.seed, "backbone"):
         backbone = build(cast(DictConfig, OmegaConf.merge(cfg.backbone, without)))
-    if isinstance(backbone, Timm):
+    if hasattr(backbone, "check_size"):  # as a model of timm, which is not imported for any other
         backbone.check_size(cfg.transform.size)
     fold_batchnorm(backbone, cfg.transform.size)
     with torch_seed(cfg.seed, "pooling"):

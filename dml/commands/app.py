@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,10 +17,9 @@ from typer.core import TyperCommand
 
 import dml
 from dml.command_line import PROGRAM
-from dml.errors import UnavailableError
 from dml.reporting.endings import readable_errors
 
-__all__ = ["Checkpoint", "Data", "Device", "Output", "Run", "Trust", "app", "command", "main", "needs"]
+__all__ = ["Checkpoint", "Data", "Device", "Output", "Run", "Trust", "app", "command", "main"]
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -108,16 +106,6 @@ def command(name: str) -> Callable[[F], F]:
         return function
 
     return join
-
-
-def needs(module: str, purpose: str) -> None:
-    """Refuse to begin what a library of an extra is missing for.
-
-    Raises:
-        UnavailableError: the library is not installed.
-    """
-    if find_spec(module) is None:
-        raise UnavailableError(f"{purpose} needs {module}, which is not installed: pip install {module}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command, needs
+from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command
+from dml.reporting.endings import needs
 
 __all__ = ["attention", "evaluate", "grid", "verify"]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dml.commands.app import Data, Device, Output, Trust, command, needs
+from dml.commands.app import Data, Device, Output, Trust, command
+from dml.reporting.endings import needs
 
 if TYPE_CHECKING:
     from dml.reporting.reproduction import Job
@@ -80,7 +81,9 @@ def page(
     device: Device = None,
     trust: Trust = None,
 ) -> None:
-    """Make the page of a run, or of several side by side: figures, curves, classes, images, in one file.
+    """Make the page of a run, or of several side by side.
+
+    Figures, curves, classes and images, in one file.
 
     As in: dml page runs/gap runs/gsp --to both.html
     """

@@ -212,7 +212,10 @@ def search(
     device: Device = "cpu",
     trust: Trust = None,
 ) -> None:
-    """Find the most similar images of an index: dml search photos.index mug.jpg"""
+    """Find the most similar images of an index.
+
+    As in: dml search photos.index mug.jpg
+    """
     from dml.errors import InputError
     from dml.index import printing
     from dml.index.index import open_index
@@ -266,13 +269,18 @@ def calibrate(
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Find the similarity from which on two images are a match: dml calibrate RUN --precision 0.95
+    """Find the similarity from which on two images match.
+
+    As in: dml calibrate RUN --precision 0.95
 
     Measured on the validation classes, which were not trained on, with an interval by resampling the classes. It is
     kept in the run, and its indexes then say which of their answers match.
     """
     from pathlib import Path
 
+    from dml.reporting.endings import needs
+
+    needs("matplotlib", "the figure of a calibration")
     from dml.index import printing
     from dml.index.calibration import calibrate as measure
     from dml.index.calibration_figure import draw_calibration
@@ -320,7 +328,9 @@ def duplicates(
     device: Device = "cpu",
     trust: Trust = None,
 ) -> None:
-    """Find images of an index that are the same, byte for byte or nearly: dml duplicates photos.index
+    """Find images of an index that are the same, or nearly.
+
+    As in: dml duplicates photos.index
 
     In a group, every image is alike to every other one.
     """
@@ -363,7 +373,10 @@ def leaks(
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Find near-duplicates across the training, validation and test images of a run, as its model sees them."""
+    """Find near-duplicates across the parts of a data set.
+
+    Training, validation and test images of a run, as its model sees them.
+    """
     from dml.index import printing
     from dml.index.leaks import find_leaks
 

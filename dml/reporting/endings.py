@@ -12,17 +12,18 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dml.command_line import command_line
-from dml.errors import UserError, raised_in_dml
+from dml.errors import UnavailableError, UserError, raised_in_dml
 from dml.reporting.lost_output import is_output_lost
 from dml.reporting.streams import accept_any_text
 from dml.run_folder import RunFolder
 from dml.signals import Interrupted
 
-__all__ = ["readable_errors"]
+__all__ = ["needs", "readable_errors"]
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 P = ParamSpec("P")
@@ -68,6 +69,16 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
             sys.exit(2 if users else 1)
 
     return wrapped
+
+
+def needs(module: str, purpose: str) -> None:
+    """Refuse to begin what a library of an extra is missing for.
+
+    Raises:
+        UnavailableError: the library is not installed.
+    """
+    if find_spec(module) is None:
+        raise UnavailableError(f"{purpose} needs {module}, which is not installed: pip install {module}")
 
 
 def _processes() -> tuple[int, int]:

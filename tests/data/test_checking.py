@@ -15,8 +15,8 @@ from dml.config import TrainConfig
 from dml.data import checking, folder, shards
 from dml.data.checking import check_images
 from dml.data.image_files import ImageFiles
+from dml.train import train
 from tests.data.many_forms import photographs, write_tar
-from train import train
 
 
 def write(place: Path, count: int = 12) -> ImageFiles:
