@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dml.index.building import Changes
 from dml.index.calibration import Calibration
 from dml.index.calibration_file import CalibrationRecord
 from dml.index.duplicates import Duplicates
 from dml.index.index import Hit, Index
+from dml.index.intake import Changes
 from dml.index.leaks import Leak, Leaks
 from dml.index.pages import Card, Row, write_page
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from dml.errors import user_files
-from dml.index.building import Changes, build_items, finish_index
+from dml.index.building import finish_index
 from dml.index.fingerprint import fingerprint_of
+from dml.index.intake import Changes, build_items
 from dml.index.layout import IndexFolder, read_info, settle, swap
 from dml.index.searching import search_blocks
 from dml.index.sources import Listed

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dml.errors import FileError, InputError, MissingFileError, OccupiedError
-from dml.index import building
+from dml.index import intake
 from dml.index.building import add_to_index, build_index, remove_from_index
 from dml.index.checking import check_index
 from dml.index.index import open_index
@@ -105,8 +105,8 @@ def test_copies_within_one_call_are_embedded_once(
     for number in range(4):
         shutil.copy(photos / "class 0" / "0.png", photos / f"{number}.png")
         shutil.copy(photos / "class 0" / "0.png", photos / f"z{number}.png")
-    monkeypatch.setattr(building, "BATCH", 2)
-    monkeypatch.setattr(building, "SAVE_EVERY", 0)
+    monkeypatch.setattr(intake, "BATCH", 2)
+    monkeypatch.setattr(intake, "SAVE_EVERY", 0)
     changes = build_index(run, [photos], tmp_path / "index")
     assert (changes.added, changes.copied, changes.items) == (9, 8, 17)
     found = content(tmp_path / "index")
@@ -290,7 +290,7 @@ def test_a_diverged_model_leaves_no_vectors(
 def test_an_interrupt_keeps_what_was_embedded(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "BATCH", 2)
+    monkeypatch.setattr(intake, "BATCH", 2)
     original, calls = EmbeddingModel.embed_squares, []
 
     def interrupted(self: EmbeddingModel, squares: torch.Tensor) -> torch.Tensor:
@@ -319,7 +319,7 @@ def test_a_full_disk_is_an_error_of_the_user_and_loses_nothing(
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        building.BATCH, building.SAVE_EVERY = 2, 0
+        intake.BATCH, intake.SAVE_EVERY = 2, 0
         build_index(run, [photos / "class 0"], tmp_path / "index")
         size = (tmp_path / "index" / "vectors.npy").stat().st_size + left
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

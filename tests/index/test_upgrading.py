@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dml.index import building, layout, upgrading
+from dml.index import building, intake, layout, upgrading
 from dml.index.building import remove_from_index
 from dml.index.checking import check_index
 from dml.index.duplicates import keep_apart
@@ -66,7 +66,7 @@ def test_an_upgrade_that_is_killed_anywhere_leaves_one_of_the_two_and_goes_on(
 ) -> None:
     import shutil
 
-    monkeypatch.setattr(building, "BATCH", 2)
+    monkeypatch.setattr(intake, "BATCH", 2)
     shutil.copytree(photo_index, tmp_path / "whole")
     upgrade_index(tmp_path / "whole", other)
     old, new = vectors(photo_index), vectors(tmp_path / "whole")
