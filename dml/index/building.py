@@ -31,10 +31,14 @@ def build_index(
     dtype: str = "float32",
     device: torch.device | str = "cpu",
     trust: Sequence[str] = (),
+    take_back: bool = False,
 ) -> Changes:
     """Embed all images of folders, files and tables by the model of a run, into a new index or into one of this model.
 
     Called again, it takes in what is new or changed. Items whose files are gone stay: see `remove_from_index`.
+
+    Args:
+        take_back: take in also what was removed by its path; without it, that is left out.
 
     Raises:
         MissingFileError, InputError: no run, no images, another model than that of the index, or a damaged index.
@@ -51,8 +55,13 @@ def build_index(
         with open_writer(index) as writer:
             check_model(writer, model)
             changes = Changes()
+            if take_back:
+                writer.take_back(found.files)
+            removed = writer.removed()
+            files = [listed for path, listed in found.files.items() if path not in removed]
+            changes.removed = len(found.files) - len(files)
             try:
-                build_items(writer, model, list(found.files.values()), changes)
+                build_items(writer, model, files, changes)
             finally:
                 changes.items = finish_index(writer, run, checkpoint).items
     changes.unreadable = {**found.unreadable, **changes.unreadable}
@@ -73,10 +82,12 @@ def finish_index(writer: Writer, run: Path_, checkpoint: str) -> IndexInfo:
 def add_to_index(
     folder: Path_, sources: Iterable[Path_], *, device: torch.device | str = "cpu", trust: Sequence[str] = ()
 ) -> Changes:
-    """Take images into an index by the model that made it; as build_index."""
+    """Take images into an index by the model that made it, also those that were removed; else as build_index."""
     index = IndexFolder(Path(folder))
     info = read_info(index)
-    return build_index(info.run, sources, folder, checkpoint=info.checkpoint, device=device, trust=trust)
+    return build_index(
+        info.run, sources, folder, checkpoint=info.checkpoint, device=device, trust=trust, take_back=True
+    )
 
 
 def remove_from_index(
@@ -84,10 +95,11 @@ def remove_from_index(
 ) -> tuple[list[str], int]:
     """Remove images: files, or all below folders, whether they still exist or not.
 
-    Returns the paths that went, and how many images are left.
+    Returns the paths that went, and how many images are left. Where `paths` named them, they stay removed, whatever
+    lies there later, until `add_to_index` is given them.
 
     Args:
-        missing: all whose files are no longer there, too.
+        missing: all whose files are no longer there, too; these come back with their files.
 
     Raises:
         InputError: one of the paths is not in the index; nothing is removed.
@@ -108,8 +120,9 @@ def remove_from_index(
                         f"{path} is not in {folder}, nothing was removed: give paths that `search` prints"
                     )
                 gone.update((name, known[name].id) for name in below)
+            named = list(gone)
             if missing:
                 gone.update((name, item.id) for name, item in known.items() if not os.path.exists(name))
-            writer.remove(gone.values())
+            writer.remove(gone.values(), leave_out=named)
             left = writer.finish().items
     return sorted(gone), left

@@ -54,7 +54,7 @@ def build(
 def add(
     index: Folder, sources: Sources, device: Device = "cpu", trust: Trust = None, json: Json = False
 ) -> None:
-    """Take further images into an index, by the model that made it."""
+    """Take further images into an index, by the model that made it; also those that were removed."""
     from dml.index.building import add_to_index
 
     _take_in(lambda: add_to_index(index, sources, device=device, trust=trust or ()), index, json)
@@ -91,7 +91,10 @@ def remove(
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="All whose files are no longer there.")] = False,
 ) -> None:
-    """Remove images from an index. Their files are left alone."""
+    """Remove images from an index. Their files are left alone, and `build` does not take them in again.
+
+    Those of --missing come back with their files.
+    """
     from dml.errors import InputError
     from dml.index.building import remove_from_index
 

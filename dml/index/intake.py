@@ -38,6 +38,7 @@ class Changes:
     copied:         new, with the content of an image that is in the index: its vector was taken.
     moved:          known by their content, and no longer where they were.
     unchanged:      left alone.
+    removed:        left out, as somebody removed them.
     unreadable:     path -> why.
     left_out:       in a line each, what else lies in the folders.
     items:          in the index now.
@@ -49,6 +50,7 @@ class Changes:
     copied: int = 0
     moved: int = 0
     unchanged: int = 0
+    removed: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     items: int = 0

@@ -71,6 +71,7 @@ def print_changes(folder: str, changes: Changes) -> None:
         "copies of others": changes.copied,
         "moved": changes.moved,
         "unchanged": changes.unchanged,
+        "left out that were removed (`dml index add` takes them back)": changes.removed,
     }
     said = ", ".join(f"{count:,} {what}" for what, count in numbers.items() if count) or "nothing new"
     embedded = changes.added + changes.changed

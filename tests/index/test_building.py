@@ -231,6 +231,40 @@ def test_removed_images_are_no_longer_found_and_their_files_stay(photo_index: Pa
     assert len(content(photo_index)) == 5
 
 
+def test_what_was_removed_stays_removed_until_it_is_added(
+    run: Path, photo_index: Path, photos: Path, draw: Callable[..., Path]
+) -> None:
+    path = photos / "class 0" / "2.png"
+    gone, _ = remove_from_index(photo_index, [photos / "class 1", path])
+    draw(path, 61)  # another content at the same path
+    draw(photos / "class 1" / "new.png", 62)
+    changes = build_index(run, [photos], photo_index)
+    assert (changes.removed, changes.added, changes.unchanged, changes.items) == (4, 1, 5, 6)
+    assert build_index(run, [path], photo_index).items == 6
+    assert add_to_index(photo_index, [path]).added == 1 and str(path) in content(photo_index)
+    assert (changes := build_index(run, [photos], photo_index)).removed == 3 and changes.items == 7
+    assert add_to_index(photo_index, [photos]).items == 10 and content(photo_index).keys() >= set(gone)
+    assert build_index(run, [photos], photo_index).removed == 0
+
+
+def test_names_that_are_no_text_stay_removed(run: Path, photos: Path, tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(photos) + b"/\xff.png")
+    shutil.copy(photos / "class 0" / "0.png", path)
+    build_index(run, [photos], tmp_path / "index")
+    remove_from_index(tmp_path / "index", [path])
+    assert build_index(run, [photos], tmp_path / "index").removed == 1
+    assert add_to_index(tmp_path / "index", [photos]).items == 10
+
+
+def test_an_image_that_was_missing_comes_back_with_its_file(
+    run: Path, photo_index: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.move(photos / "class 2", tmp_path / "away")
+    remove_from_index(photo_index, missing=True)
+    shutil.move(tmp_path / "away", photos / "class 2")
+    assert build_index(run, [photos], photo_index).items == 9
+
+
 def test_a_name_that_begins_like_a_folder_is_not_below_it(
     photo_index: Path, photos: Path, draw: Callable[..., Path]
 ) -> None:
