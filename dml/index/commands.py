@@ -15,8 +15,7 @@ from dml.index.index_commands import index_app
 
 __all__ = ["app", "mount"]
 
-OPTIONS = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings=OPTIONS)
+app = typer.Typer()
 
 
 def mount(other: typer.Typer) -> None:
@@ -203,8 +202,3 @@ def leaks(
         printing.print_leak_table(found)
     else:
         printing.print_leaks(found)
-
-
-if __name__ == "__main__":
-    mount(app_alone := typer.Typer(context_settings=OPTIONS))
-    app_alone()
