@@ -35,7 +35,9 @@ def build(
     trust: Trust = None,
     json: Json = False,
 ) -> None:
-    """Embed images into an index: dml index build RUN photos --to photos.index
+    """Embed images into an index.
+
+    As in: dml index build RUN photos --to photos.index
 
     Called again, it takes in what is new or changed. What cannot be read is named, and the exit status is then 1.
     """
@@ -54,7 +56,10 @@ def build(
 def add(
     index: Folder, sources: Sources, device: Device = "cpu", trust: Trust = None, json: Json = False
 ) -> None:
-    """Take further images into an index, by the model that made it; also those that were removed."""
+    """Take further images into an index.
+
+    By the model that made it, and also those that were removed.
+    """
     from dml.index.building import add_to_index
 
     _take_in(lambda: add_to_index(index, sources, device=device, trust=trust or ()), index, json)
