@@ -5,40 +5,17 @@ What a command needs is imported when it is called, so that help takes no longer
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
-__all__ = ["app", "index_app", "mount"]
+from dml.index.command_options import Checkpoint, Device, Folder, Json, Moved, Run, Trust, command
+from dml.index.index_commands import index_app
 
-P = ParamSpec("P")
+__all__ = ["app", "mount"]
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Folder = Annotated[str, typer.Argument(metavar="INDEX", help="The folder of an index.")]
-Sources = Annotated[
-    list[str],
-    typer.Argument(metavar="FOLDER...", help="Folders, image files, and tables (.csv) with a column path."),
-]
-Device = Annotated[str, typer.Option(metavar="NAME", help="Of the model: cpu, cuda, cuda:1, ...")]
-Checkpoint = Annotated[str, typer.Option(metavar="best|last", help="Which weights of the run.")]
-Trust = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PACKAGE", help="A package of your own that the run may name; may be repeated."),
-]
-Moved = Annotated[
-    str | None,
-    typer.Option("--run", metavar="RUN", help="The run of the index, if it is no longer where it was."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer for programs.")]
-
-OPTIONS = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings=OPTIONS)
-index_app = typer.Typer(
-    help="Make an index of images, and keep it up to date.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer()
 
 
 def mount(other: typer.Typer) -> None:
@@ -47,154 +24,7 @@ def mount(other: typer.Typer) -> None:
     other.registered_commands += app.registered_commands
 
 
-def _command(owner: typer.Typer, name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Register a function whose errors end it with one sentence."""
-
-    def register(function: Callable[P, None]) -> Callable[P, None]:
-        @owner.command(name)
-        @functools.wraps(function)
-        def called(*args: P.args, **kwargs: P.kwargs) -> None:
-            from dml.reporting import readable_errors
-
-            readable_errors(function)(*args, **kwargs)
-
-        return called
-
-    return register
-
-
-@_command(index_app, "build")
-def build(
-    run: Run,
-    sources: Sources,
-    to: Annotated[str, typer.Option("--to", metavar="INDEX", help="The folder of the index.")],
-    checkpoint: Checkpoint = "best",
-    dtype: Annotated[
-        str, typer.Option(metavar="float32|float16", help="How a new index stores vectors.")
-    ] = "float32",
-    device: Device = "cpu",
-    trust: Trust = None,
-    json: Json = False,
-) -> None:
-    """Embed images into an index: dml index build RUN photos --to photos.index
-
-    Called again, it takes in what is new or changed. What cannot be read is named, and the exit status is then 1.
-    """
-    from dml.index.building import build_index
-
-    _take_in(
-        lambda: build_index(
-            run, sources, to, checkpoint=checkpoint, dtype=dtype, device=device, trust=trust or ()
-        ),
-        to,
-        json,
-    )
-
-
-@_command(index_app, "add")
-def add(
-    index: Folder, sources: Sources, device: Device = "cpu", trust: Trust = None, json: Json = False
-) -> None:
-    """Take further images into an index, by the model that made it."""
-    from dml.index.building import add_to_index
-
-    _take_in(lambda: add_to_index(index, sources, device=device, trust=trust or ()), index, json)
-
-
-def _take_in(work: Callable[[], object], folder: str, json: bool) -> None:
-    from dataclasses import asdict
-    from json import dumps
-
-    from dml.index.building import Changes
-    from dml.index.printing import print_changes, print_unreadable
-
-    try:
-        changes = work()
-    except KeyboardInterrupt:
-        sys.stderr.write(f"interrupted; what was embedded is in {folder}, and the same command goes on\n")
-        sys.exit(130)
-    assert isinstance(changes, Changes)
-    if json:
-        print(dumps(asdict(changes), indent=2))
-        print_unreadable(changes.unreadable)
-    else:
-        print_changes(folder, changes)
-    if changes.unreadable:
-        sys.exit(1)
-
-
-@_command(index_app, "remove")
-def remove(
-    index: Folder,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PATH...", help="Images, or folders of images, to be forgotten."),
-    ] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="All whose files are no longer there.")] = False,
-) -> None:
-    """Remove images from an index. Their files are left alone."""
-    from dml.errors import InputError
-    from dml.index.building import remove_from_index
-
-    if not paths and not missing:
-        raise InputError("nothing is to be removed: give paths, or --missing for all whose files are gone")
-    gone, left = remove_from_index(index, paths or (), missing=missing)
-    print(f"{index}: {len(gone):,} removed, {left:,} left")
-
-
-@_command(index_app, "check")
-def check(index: Folder, json: Json = False) -> None:
-    """Read all of an index and look at every file of it; the exit status is 1 if anything is wrong."""
-    from dataclasses import asdict
-    from json import dumps
-
-    from dml.index.checking import check_index
-    from dml.index.printing import short
-
-    report = check_index(index)
-    if json:
-        print(dumps(asdict(report), indent=2))
-    else:
-        print(
-            f"{index}: {report.items:,} images, {len(report.damaged):,} damaged, {len(report.missing):,} files "
-            f"missing, {len(report.changed):,} changed since"
-        )
-        for line in report.damaged:
-            print(f"  damaged: {line}")
-        for what, paths in (("missing", report.missing), ("changed", report.changed)):
-            for path in paths:
-                print(f"  {what}: {short(path)}")
-    if report.damaged or report.missing or report.changed:
-        sys.exit(1)
-
-
-@_command(index_app, "upgrade")
-def upgrade(
-    index: Folder,
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="The run of the new model; that of the index if not given."),
-    ] = None,
-    checkpoint: Checkpoint = "best",
-    device: Device = "cpu",
-    trust: Trust = None,
-) -> None:
-    """Embed all images of an index by another model. The old one answers until all is done.
-
-    After a kill, the same command goes on. It also gives back the room of images that were removed.
-    """
-    from dml.index.printing import print_unreadable
-    from dml.index.upgrading import upgrade_index
-
-    done = upgrade_index(index, run, checkpoint=checkpoint, device=device, trust=trust or ())
-    changed = "" if done.changed is None else f"; {done.changed:.1%} of first answers are another image now"
-    print(f"{index}: {done.items:,} images, {done.embedded:,} embedded now{changed}")
-    print_unreadable(done.unreadable)
-    if done.unreadable:
-        sys.exit(1)
-
-
-@_command(app, "search")
+@command(app, "search")
 def search(
     index: Folder,
     queries: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
@@ -241,7 +71,7 @@ def search(
         sys.exit(1)
 
 
-@_command(app, "calibrate")
+@command(app, "calibrate")
 def calibrate(
     run: Run,
     precision: Annotated[
@@ -306,7 +136,7 @@ def calibrate(
     print(f"kept in {kept} and {figure}")
 
 
-@_command(app, "duplicates")
+@command(app, "duplicates")
 def duplicates(
     index: Folder,
     above: Annotated[
@@ -356,7 +186,7 @@ def duplicates(
         printing.write_duplicates(html, found)
 
 
-@_command(app, "leaks")
+@command(app, "leaks")
 def leaks(
     run: Run,
     above: Annotated[
@@ -385,8 +215,3 @@ def leaks(
         printing.print_leak_table(found)
     else:
         printing.print_leaks(found)
-
-
-if __name__ == "__main__":
-    mount(app_alone := typer.Typer(context_settings=OPTIONS))
-    app_alone()

@@ -56,10 +56,6 @@ class IndexFolder:
         return self.path / "golden"
 
     @property
-    def approximate(self) -> Path:
-        return self.path / "approximate.faiss"
-
-    @property
     def next(self) -> IndexFolder:
         return IndexFolder(self.path / "next")
 
@@ -82,7 +78,6 @@ class IndexInfo:
     items:       how many there are, as of the last change.
     removed:     how many rows of vectors.npy no longer count.
     calibration: what `dml calibrate` found for this model, if it was there when the index was last changed.
-    approximate: recall@10 and what it was measured on, if there is an approximate index.
     """
 
     fingerprint: str
@@ -94,7 +89,6 @@ class IndexInfo:
     items: int = 0
     removed: int = 0
     calibration: dict[str, Any] | None = None
-    approximate: dict[str, Any] | None = None
     format: int = field(default=FORMAT)
 
     @property
@@ -183,9 +177,7 @@ def _replace_by_next(folder: IndexFolder) -> None:
     if not folder.complete.exists():
         return
     new = folder.next
-    if not new.approximate.exists() and new.items.exists():
-        folder.approximate.unlink(missing_ok=True)
-    for name in ("golden", "approximate", "vectors", "items", "info"):
+    for name in ("golden", "vectors", "items", "info"):
         source, target = getattr(new, name), getattr(folder, name)
         if source.is_dir():
             shutil.rmtree(target, ignore_errors=True)

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dml.index.building import Changes
 from dml.index.calibration import Calibration
 from dml.index.calibration_file import CalibrationRecord
 from dml.index.duplicates import Duplicates
 from dml.index.index import Hit, Index
+from dml.index.intake import Changes
 from dml.index.leaks import Leak, Leaks
 from dml.index.pages import Card, Row, write_page
 
@@ -71,6 +71,7 @@ def print_changes(folder: str, changes: Changes) -> None:
         "copies of others": changes.copied,
         "moved": changes.moved,
         "unchanged": changes.unchanged,
+        "left out that were removed (`dml index add` takes them back)": changes.removed,
     }
     said = ", ".join(f"{count:,} {what}" for what, count in numbers.items() if count) or "nothing new"
     embedded = changes.added + changes.changed

@@ -42,6 +42,7 @@ CREATE UNIQUE INDEX items_by_path ON items (path) WHERE NOT deleted;
 CREATE INDEX items_by_content ON items (sha256);
 CREATE INDEX items_deleted ON items (row) WHERE deleted;
 CREATE TABLE not_duplicates (a TEXT NOT NULL, b TEXT NOT NULL, PRIMARY KEY (a, b));  -- SHA-256, a < b
+CREATE TABLE removed (path PRIMARY KEY) WITHOUT ROWID;  -- by somebody, and not taken in again by a build
 PRAGMA user_version = {FORMAT};
 """
 
@@ -141,6 +142,11 @@ class Store:
         """Pairs of contents, by SHA-256 in rising order, of which somebody said that they are no duplicates."""
         with database_errors(self.folder):
             return set(self.database.execute("SELECT a, b FROM not_duplicates"))
+
+    def removed(self) -> set[str]:
+        """Paths that somebody removed, which a build leaves out."""
+        with database_errors(self.folder):
+            return {os.fsdecode(path) for (path,) in self.database.execute("SELECT path FROM removed")}
 
     def _where(self, column: str, values: Sequence[Any]) -> Iterator[Item]:
         for start in range(0, len(values), AT_ONCE):

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from dml.errors import user_files
-from dml.index.building import Changes, build_items, finish_index
+from dml.index.building import finish_index
 from dml.index.fingerprint import fingerprint_of
+from dml.index.intake import Changes, build_items
 from dml.index.layout import IndexFolder, read_info, settle, swap
 from dml.index.searching import search_blocks
 from dml.index.sources import Listed
@@ -78,6 +79,10 @@ def upgrade_index(
                     path: "it is no longer there" for path, found in listed.items() if found is None
                 }
                 build_items(writer, model, [found for found in listed.values() if found is not None], changes)
+                # What was removed and taken back since an upgrade that was interrupted.
+                gone = [item.id for path, item in writer.known().items() if path not in listed]
+                writer.take_back(listed)
+                writer.remove(gone, leave_out=old.removed())
                 writer.keep_apart(old.not_duplicates())
                 items = finish_index(writer, run, checkpoint).items
             new = Store(index.next.path)

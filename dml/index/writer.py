@@ -216,10 +216,18 @@ class Writer(Store):
             )
         self.rows += len(items)
 
-    def remove(self, ids: Iterable[int]) -> int:
-        """Remove items by their number; the number of those that were there."""
+    def remove(self, ids: Iterable[int], *, leave_out: Iterable[str] = ()) -> int:
+        """Remove items by their number, and leave out some paths from now on; the number of those that were there."""
         with database_errors(self.folder), self.database:
+            paths = [(encode_path(path),) for path in leave_out]
+            self.database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", paths)
             return self._delete(ids)
+
+    def take_back(self, paths: Iterable[str]) -> None:
+        """Leave out some paths no longer."""
+        with database_errors(self.folder), self.database:
+            values = [(encode_path(path),) for path in paths]
+            self.database.executemany("DELETE FROM removed WHERE path = ?", values)
 
     def change(self, item: Item, **values: Any) -> Item:
         """Note what changed of an item beside its content: path, size, mtime_ns, label, columns."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from dml.errors import FileError, InputError, MissingFileError, OccupiedError
-from dml.index import building
+from dml.index import intake
 from dml.index.building import add_to_index, build_index, remove_from_index
 from dml.index.checking import check_index
 from dml.index.index import open_index
@@ -105,8 +105,8 @@ def test_copies_within_one_call_are_embedded_once(
     for number in range(4):
         shutil.copy(photos / "class 0" / "0.png", photos / f"{number}.png")
         shutil.copy(photos / "class 0" / "0.png", photos / f"z{number}.png")
-    monkeypatch.setattr(building, "BATCH", 2)
-    monkeypatch.setattr(building, "SAVE_EVERY", 0)
+    monkeypatch.setattr(intake, "BATCH", 2)
+    monkeypatch.setattr(intake, "SAVE_EVERY", 0)
     changes = build_index(run, [photos], tmp_path / "index")
     assert (changes.added, changes.copied, changes.items) == (9, 8, 17)
     found = content(tmp_path / "index")
@@ -231,6 +231,40 @@ def test_removed_images_are_no_longer_found_and_their_files_stay(photo_index: Pa
     assert len(content(photo_index)) == 5
 
 
+def test_what_was_removed_stays_removed_until_it_is_added(
+    run: Path, photo_index: Path, photos: Path, draw: Callable[..., Path]
+) -> None:
+    path = photos / "class 0" / "2.png"
+    gone, _ = remove_from_index(photo_index, [photos / "class 1", path])
+    draw(path, 61)  # another content at the same path
+    draw(photos / "class 1" / "new.png", 62)
+    changes = build_index(run, [photos], photo_index)
+    assert (changes.removed, changes.added, changes.unchanged, changes.items) == (4, 1, 5, 6)
+    assert build_index(run, [path], photo_index).items == 6
+    assert add_to_index(photo_index, [path]).added == 1 and str(path) in content(photo_index)
+    assert (changes := build_index(run, [photos], photo_index)).removed == 3 and changes.items == 7
+    assert add_to_index(photo_index, [photos]).items == 10 and content(photo_index).keys() >= set(gone)
+    assert build_index(run, [photos], photo_index).removed == 0
+
+
+def test_names_that_are_no_text_stay_removed(run: Path, photos: Path, tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(photos) + b"/\xff.png")
+    shutil.copy(photos / "class 0" / "0.png", path)
+    build_index(run, [photos], tmp_path / "index")
+    remove_from_index(tmp_path / "index", [path])
+    assert build_index(run, [photos], tmp_path / "index").removed == 1
+    assert add_to_index(tmp_path / "index", [photos]).items == 10
+
+
+def test_an_image_that_was_missing_comes_back_with_its_file(
+    run: Path, photo_index: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.move(photos / "class 2", tmp_path / "away")
+    remove_from_index(photo_index, missing=True)
+    shutil.move(tmp_path / "away", photos / "class 2")
+    assert build_index(run, [photos], photo_index).items == 9
+
+
 def test_a_name_that_begins_like_a_folder_is_not_below_it(
     photo_index: Path, photos: Path, draw: Callable[..., Path]
 ) -> None:
@@ -290,7 +324,7 @@ def test_a_diverged_model_leaves_no_vectors(
 def test_an_interrupt_keeps_what_was_embedded(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "BATCH", 2)
+    monkeypatch.setattr(intake, "BATCH", 2)
     original, calls = EmbeddingModel.embed_squares, []
 
     def interrupted(self: EmbeddingModel, squares: torch.Tensor) -> torch.Tensor:
@@ -319,7 +353,7 @@ def test_a_full_disk_is_an_error_of_the_user_and_loses_nothing(
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        building.BATCH, building.SAVE_EVERY = 2, 0
+        intake.BATCH, intake.SAVE_EVERY = 2, 0
         build_index(run, [photos / "class 0"], tmp_path / "index")
         size = (tmp_path / "index" / "vectors.npy").stat().st_size + left
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

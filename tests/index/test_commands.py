@@ -105,12 +105,14 @@ def test_queries_that_are_no_images_are_named(index: Path, photos: Path, tmp_pat
     assert len(answer["queries"]) == 1 and list(answer["unreadable"]) == [str(tmp_path / "note.txt")]
 
 
-def test_check_and_remove(index: Path, photos: Path, tmp_path: Path) -> None:
+def test_check_and_remove(smoke_run: Path, index: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(index, tmp_path / "index")
     assert dml("index", "check", tmp_path / "index").exit_code == 0
     done = dml("index", "remove", tmp_path / "index", photos / "1.jpg", photos / "2.jpg")
     assert done.exit_code == 0 and "2 removed, 4 left" in done.stdout
     assert dml("index", "remove", tmp_path / "index").exit_code == 2
+    done = dml("index", "build", smoke_run, photos, "--to", tmp_path / "index")
+    assert done.exit_code == 0 and "4 unchanged, 2 left out that were removed (`dml index add`" in done.stdout
     shutil.rmtree(tmp_path / "index" / "golden")
     done = dml("index", "check", tmp_path / "index", "--json")
     assert done.exit_code == 1 and "golden" in json.loads(done.stdout)["damaged"][0]

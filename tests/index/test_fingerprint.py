@@ -45,7 +45,7 @@ def test_golden_images_are_the_same_each_time_and_of_every_kind() -> None:
 
 
 def no_exif(model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dml.data.decoding.ImageOps.exif_transpose", lambda image: image)
+    monkeypatch.setattr("dml.data.decoding.upright", lambda pixels, orientation: pixels)
 
 
 def other_order(model: EmbeddingModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dml.index import building
+from dml.index import intake
 from dml.index.building import build_index
 from dml.index.checking import check_index
 from dml.index.index import open_index
@@ -34,7 +34,7 @@ def killed_at(call: int, work: Callable[[], object]) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         os.fsync = fsync
-        building.BATCH, building.SAVE_EVERY = 2, 0
+        intake.BATCH, intake.SAVE_EVERY = 2, 0
         work()
         os._exit(0)
     status = os.waitpid(child, 0)[1]
@@ -50,7 +50,7 @@ def vectors(folder: Path) -> dict[str, bytes]:
 def test_a_build_that_is_killed_anywhere_goes_on_and_ends_as_if_it_had_not_been(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "BATCH", 2)
+    monkeypatch.setattr(intake, "BATCH", 2)
     build_index(run, [photos], tmp_path / "whole")
     expected = vectors(tmp_path / "whole")
     kept = []

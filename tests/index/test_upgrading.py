@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dml.index import building, layout, upgrading
+from dml.index import building, intake, layout, upgrading
 from dml.index.building import remove_from_index
 from dml.index.checking import check_index
 from dml.index.duplicates import keep_apart
@@ -61,12 +61,54 @@ def test_an_upgrade_to_the_same_model_changes_no_answer(
     assert done.changed == 0 and vectors(photo_index) == before
 
 
+def test_what_was_removed_stays_removed_after_an_upgrade(
+    photo_index: Path, photos: Path, other: Path
+) -> None:
+    remove_from_index(photo_index, [photos / "class 1"])
+    upgrade_index(photo_index, other)
+    changes = building.build_index(other, [photos], photo_index)
+    assert (changes.removed, changes.items) == (3, 6)
+
+
+def test_what_is_removed_while_an_upgrade_is_interrupted_does_not_come_back(
+    photo_index: Path, photos: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upgrading, "finish_index", interrupt)  # all is embedded by then
+        with pytest.raises(KeyboardInterrupt):
+            upgrade_index(photo_index, other)
+    gone, _ = remove_from_index(photo_index, [photos / "class 1"])
+    assert upgrade_index(photo_index, other).items == 6
+    assert not vectors(photo_index).keys() & set(gone)
+    assert building.build_index(other, [photos], photo_index).removed == 3
+
+
+def test_what_is_taken_back_while_an_upgrade_is_interrupted_is_kept_up_to_date(
+    photo_index: Path, photos: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    remove_from_index(photo_index, [photos / "class 1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(upgrading, "finish_index", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            upgrade_index(photo_index, other)
+    building.add_to_index(photo_index, [photos / "class 1"])
+    assert upgrade_index(photo_index, other).items == 9
+    changes = building.build_index(other, [photos], photo_index)
+    assert (changes.removed, changes.unchanged) == (0, 9)
+
+
 def test_an_upgrade_that_is_killed_anywhere_leaves_one_of_the_two_and_goes_on(
     photo_index: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
 
-    monkeypatch.setattr(building, "BATCH", 2)
+    monkeypatch.setattr(intake, "BATCH", 2)
     shutil.copytree(photo_index, tmp_path / "whole")
     upgrade_index(tmp_path / "whole", other)
     old, new = vectors(photo_index), vectors(tmp_path / "whole")
