@@ -162,10 +162,17 @@ def _hints(key: str) -> Iterator[Any]:
         yield hint
         return
     group, _, argument = key.partition(".")
-    for target in _components(group) if argument.isidentifier() else ():
+    for target in _components(group) if argument in _named() else ():
         hints = argument_types(target)
         if argument in hints:
             yield hints[argument]
+
+
+@cache
+def _named() -> frozenset[str]:
+    """The keys that any configuration names; for others, misspelt ones in particular, no component is imported."""
+    texts = [file.read_text(encoding="utf-8") for file in CONFIGS.rglob("*.yaml")]
+    return frozenset(name for text in texts for name in re.findall(r"(\w+):", text))
 
 
 @cache

@@ -11,6 +11,7 @@ from dml.config.options import (
     ZeroShotOptions,
     checked,
 )
+from dml.config.refusals import refusal
 from dml.config.schema import EXECUTION, TrainConfig, register_schema
 from dml.errors import ConfigError
 
@@ -31,6 +32,7 @@ __all__ = [
     "config_differences",
     "load_config",
     "read_config",
+    "refusal",
     "register_schema",
     "settings",
     "settle",
