@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dml.command_line import PROGRAM
 from dml.config import ConfigError, TrainConfig, check_config, refusal, register_schema
 from dml.installation import CONFIGS
-from dml.overrides import as_typed
+from dml.overrides import MULTIRUN, as_typed, beside_resume
 from dml.reporting.endings import readable_errors
 from dml.reporting.former_names import refuse_former_names
 
@@ -31,7 +31,9 @@ def compose_and_train(typed: Sequence[str]) -> None:
             loss or a key is named as it was formerly called.
         SystemExit: the run has failed.
     """
-    words = as_typed(typed)
+    words = sorted(
+        beside_resume(as_typed(typed)), key=lambda word: word not in MULTIRUN
+    )  # -m may stand anywhere
     refuse_former_names(words)
     register_schema()
     sys.argv = [f"{PROGRAM} train", *words]  # Hydra reads what follows
