@@ -192,8 +192,9 @@ def test_another_part_is_shown_and_refused_with_the_reason_why_all_was_compared(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+trainer.speed=3", "Key 'speed' not in"),
-        ("+surprise=3", "Key 'surprise' not in"),
+        ("+trainer.speed=3", r"trainer\.speed: there is no such key; accepted: max_steps"),
+        ("+surprise=3", "surprise: there is no such key; accepted: accept_changes"),
+        ("dataset.cahce=true", r"dataset\.cahce: dml\.data\.emoji_dataset has no such argument"),
         ("trainer.sped=3", r"trainer.sped=3: Key 'sped'"),
         ("seed=abc", "seed=abc: Value 'abc'"),
         ("~pooling.sharpness", r"pooling.sharpness: 5.0 -> \(absent\)"),

@@ -1,7 +1,7 @@
 """The configuration: schema and options, files, how two compare, and the way from a node to an object."""
 
 from dml.config.comparison import config_differences, settings, to_plain
-from dml.config.components import alternatives, argument_types, build
+from dml.config.components import alternatives, argument_types, build, check_component
 from dml.config.files import check_config, load_config, read_config, settle
 from dml.config.options import (
     PRECISIONS,
@@ -27,6 +27,7 @@ __all__ = [
     "alternatives",
     "argument_types",
     "build",
+    "check_component",
     "check_config",
     "checked",
     "config_differences",
