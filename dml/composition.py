@@ -9,7 +9,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.config import ConfigError, TrainConfig, register_schema
+from dml.config import ConfigError, TrainConfig, refusal, register_schema
 from dml.installation import CONFIGS
 from dml.overrides import as_typed, train_command
 
@@ -27,4 +27,4 @@ def compose(overrides: Sequence[str]) -> TrainConfig:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return cast(TrainConfig, hydra.compose("train", as_typed(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{train_command(*overrides)} does not compose: {error}") from error
+        raise ConfigError(f"{train_command(*overrides)} does not compose: {refusal(error)}") from error

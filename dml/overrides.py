@@ -30,10 +30,11 @@ from dml.config import TrainConfig, alternatives, argument_types
 from dml.errors import ConfigError
 from dml.installation import CONFIGS
 
-__all__ = ["argument", "as_typed", "resume_command", "train_command"]
+__all__ = ["MULTIRUN", "argument", "as_typed", "beside_resume", "resume_command", "train_command"]
 
 ELEMENT = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|[^,]+""", re.DOTALL)
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+"""What asks for all combinations of lists."""
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:
@@ -48,6 +49,28 @@ def as_typed(arguments: Sequence[str]) -> list[str]:
     """
     multirun = not MULTIRUN.isdisjoint(arguments)
     return [typed if typed.startswith("-") else _as_typed(typed, multirun=multirun) for typed in arguments]
+
+
+def beside_resume(words: Sequence[str]) -> list[str]:
+    """Arguments of ``dml train`` with which Hydra composes what is typed beside ``resume=FOLDER``.
+
+    Hydra knows the parts of this command, not those of the run: a value for a part that no schema describes, as
+    ``dataset.cache=true``, is told to it as one that may be new. What the part takes is checked when it is built.
+    """
+    resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+    if not resumed or resumed[-1].lower() in ("", "null", "auto"):
+        return list(words)
+    return [f"++{word}" if _is_free(word.partition("=")) else word for word in words]
+
+
+def _is_free(word: tuple[str, str, str]) -> bool:
+    """Whether a value is for a key within a part that no schema describes."""
+    key, equals, _ = word
+    first, *below = key.split(".")
+    hint: Any = typing.get_type_hints(TrainConfig).get(first)
+    while below and is_dataclass(hint):
+        hint = typing.get_type_hints(hint).get(below.pop(0))
+    return bool(equals and below) and hint is Any
 
 
 def argument(key: str, text: str | os.PathLike[str]) -> str:
@@ -162,10 +185,17 @@ def _hints(key: str) -> Iterator[Any]:
         yield hint
         return
     group, _, argument = key.partition(".")
-    for target in _components(group) if argument.isidentifier() else ():
+    for target in _components(group) if argument in _named() else ():
         hints = argument_types(target)
         if argument in hints:
             yield hints[argument]
+
+
+@cache
+def _named() -> frozenset[str]:
+    """The keys that any configuration names; for others, misspelt ones in particular, no component is imported."""
+    texts = [file.read_text(encoding="utf-8") for file in CONFIGS.rglob("*.yaml")]
+    return frozenset(name for text in texts for name in re.findall(r"(\w+):", text))
 
 
 @cache

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dml.config import TrainConfig, check_config, config_differences, read_config, to_plain
+from dml.config import TrainConfig, check_component, check_config, config_differences, read_config, to_plain
 from dml.data import Contents
 from dml.distributed import broadcast, is_main
 from dml.errors import ConfigError, OccupiedError, UserError
@@ -202,6 +202,10 @@ def _laid_over(cfg: TrainConfig, typed: Sequence[Override]) -> TrainConfig:
                 OmegaConf.update(node, key, value, force_add=override.is_add() or override.is_force_add())
         except (OmegaConfBaseException, AttributeError) as error:
             raise ConfigError(f"{override.input_line}: {str(error).splitlines()[0]}") from error
+    for place in {override.key_or_group.rpartition(".")[0] for override in typed} - {""}:
+        part = OmegaConf.select(node, place)
+        if OmegaConf.is_dict(part) and "_target_" in part:
+            check_component(cast(DictConfig, part))  # before anything is compared
     return check_config(cfg, "the configuration")
 
 

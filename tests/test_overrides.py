@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from dml.config import ConfigError, TrainConfig
-from dml.overrides import argument, as_typed, resume_command, train_command
+from dml.overrides import argument, as_typed, beside_resume, resume_command, train_command
 
 Compose = Callable[..., TrainConfig]
 NAMES = (
@@ -137,3 +137,19 @@ def test_a_printed_command_survives_the_shell(name: str) -> None:
     ).stdout.split("\0")
     assert said[0] == "train" and OmegaConf.create({"resume": read(said[1])}).resume == name
     assert shlex.split(train_command("a b", "c")) == ["dml", "train", "a b", "c"]
+
+
+def test_beside_resume_values_for_the_parts_of_the_run_may_be_new_to_hydra() -> None:
+    free = ["dataset.cache=true", "loss.margin=0.3", "transform.train.flip=false"]
+    others = ["sede=7", "learning_rates.bakbone=1", "pooling=gap", "+loss.x=1", "~optimizer.fused", "-m"]
+    assert beside_resume(["resume=r", *free, *others]) == [
+        "resume=r",
+        *(f"++{word}" for word in free),
+        *others,
+    ]
+
+
+@pytest.mark.parametrize("resume", ["seed=1", "resume=auto", "resume=null", "resume=r resume=auto"])
+def test_without_a_folder_to_resume_what_hydra_does_not_know_stays_refused(resume: str) -> None:
+    words = [*resume.split(), "dataset.cahce=true"]
+    assert beside_resume(words) == words

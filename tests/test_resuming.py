@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +153,22 @@ def test_the_very_command_of_a_run_goes_on_with_it(
     assert run.before is None and to_plain(run.cfg) == to_plain(cfg)
 
 
+def test_a_value_that_only_the_part_of_the_run_knows_is_taken_beside_resume(
+    compose_smoke: Compose, tmp_path: Path
+) -> None:
+    write_photographs(tmp_path / "images")
+    folder, data = tmp_path / "run", ["dataset=folder", f"dataset.root={tmp_path / 'images'}"]
+    small = ["transform.short_side=32", "protocol=conventional", "sampler.classes_per_batch=3", "pooling=gap"]
+    train(compose_smoke(*data, *small, "evaluator.recall_at=[1]", "logger.tensorboard=false"), folder)
+    before = (folder / "metrics.json").read_bytes()
+    (folder / "metrics.json").unlink()  # as if it had been stopped in the last evaluation
+    cache = ["dataset.cache=true", f"dataset.cache_folder={tmp_path / 'cache'}"]
+    command = [sys.executable, "train.py", f"resume={folder}", *cache]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0 and (folder / "metrics.json").read_bytes() == before, done.stderr
+    assert any((tmp_path / "cache").iterdir()) and load_config(folder / "config.yaml").dataset.cache is True
+
+
 def test_the_format_is_no_choice(compose_smoke: Compose, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"format=7: this is no choice, new runs are of format 2"):
         open_run(compose_smoke("format=7"), tmp_path / "run")
@@ -174,8 +192,9 @@ def test_another_part_is_shown_and_refused_with_the_reason_why_all_was_compared(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+trainer.speed=3", "Key 'speed' not in"),
-        ("+surprise=3", "Key 'surprise' not in"),
+        ("+trainer.speed=3", r"trainer\.speed: there is no such key; accepted: max_steps"),
+        ("+surprise=3", "surprise: there is no such key; accepted: accept_changes"),
+        ("dataset.cahce=true", r"dataset\.cahce: dml\.data\.emoji_dataset has no such argument"),
         ("trainer.sped=3", r"trainer.sped=3: Key 'sped'"),
         ("seed=abc", "seed=abc: Value 'abc'"),
         ("~pooling.sharpness", r"pooling.sharpness: 5.0 -> \(absent\)"),

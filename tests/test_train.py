@@ -104,11 +104,14 @@ def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pooling=gpa"], "Available options in 'pooling':"),
-        (["pooling.sharpnes=3"], "sharpnes"),
-        (["sede=7"], "sede"),
+        (
+            ["pooling=gpa"],
+            "error: pooling=gpa does not exist; did you mean gsp or gap or gsp_max? Accepted: ",
+        ),
+        (["pooling.sharpnes=3"], "did you mean pooling.sharpness?"),
+        (["sede=7"], "did you mean seed"),
         (["+pooling.sharpnes=3"], "did you mean sharpness?"),
-        (["seed=abc"], "abc"),
+        (["seed=abc"], "error: seed=abc is of the wrong type; accepted: a whole number"),
         (["sampler.images_per_class=0"], "error: sampler.images_per_class=0"),
     ],
 )
@@ -119,5 +122,5 @@ def test_a_typing_error_ends_with_a_sentence_and_without_a_traceback(
     result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
     )
-    assert result.returncode != 0 and message in result.stderr
+    assert result.returncode == 2 and message in result.stderr and "HYDRA_FULL_ERROR" not in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "run").exists()

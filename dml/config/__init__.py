@@ -1,7 +1,7 @@
 """The configuration: schema and options, files, how two compare, and the way from a node to an object."""
 
 from dml.config.comparison import config_differences, settings, to_plain
-from dml.config.components import alternatives, argument_types, build
+from dml.config.components import alternatives, argument_types, build, check_component
 from dml.config.files import check_config, load_config, read_config, settle
 from dml.config.options import (
     PRECISIONS,
@@ -11,6 +11,7 @@ from dml.config.options import (
     ZeroShotOptions,
     checked,
 )
+from dml.config.refusals import refusal
 from dml.config.schema import EXECUTION, TrainConfig, register_schema
 from dml.errors import ConfigError
 
@@ -26,11 +27,13 @@ __all__ = [
     "alternatives",
     "argument_types",
     "build",
+    "check_component",
     "check_config",
     "checked",
     "config_differences",
     "load_config",
     "read_config",
+    "refusal",
     "register_schema",
     "settings",
     "settle",

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 
 from dml.errors import ConfigError, UserError
 
-__all__ = ["alternatives", "argument_types", "build"]
+__all__ = ["alternatives", "argument_types", "build", "check_component"]
 
 
 def build(node: DictConfig, **late: Any) -> Any:
@@ -32,11 +32,7 @@ def build(node: DictConfig, **late: Any) -> Any:
     Raises:
         ConfigError: an argument that the component does not have, one of the wrong type, or one left open.
     """
-    name = node._get_full_key(None) or "component"
-    if "_target_" not in node:
-        raise ConfigError(f"{name} names no component: it needs a _target_")
-    target = _locate(name, node["_target_"])
-    _check_arguments(name, node, target)
+    name = check_component(node)
     arguments = copy.deepcopy(node)
     with flag_override(arguments, ["readonly", "struct"], False):
         arguments.pop("_takes_", None)  # what a loss says of itself is no argument
@@ -47,6 +43,19 @@ def build(node: DictConfig, **late: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from error
         raise ConfigError(f"{name}: {error.__cause__ or error}") from error
+
+
+def check_component(node: DictConfig) -> str:
+    """The dotted key of a node that describes a component.
+
+    Raises:
+        ConfigError: an argument that the component does not have, one of the wrong type, or one left open.
+    """
+    name = node._get_full_key(None) or "component"
+    if "_target_" not in node:
+        raise ConfigError(f"{name} names no component: it needs a _target_")
+    _check_arguments(name, node, _locate(name, node["_target_"]))
+    return name
 
 
 def _locate(name: str, path: str) -> Any:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config.options import check, checked
+from dml.config.refusals import refusal
 from dml.config.schema import PARTS, TrainConfig, schema
 from dml.errors import ConfigError, MissingFileError, user_files
 from dml.migrations import FORMAT, migrate_config
@@ -32,7 +33,7 @@ def check_config(cfg: TrainConfig, origin: str) -> TrainConfig:
         plain = OmegaConf.to_container(cast(DictConfig, cfg))  # a typed one would keep its extra keys
         merged = cast(DictConfig, OmegaConf.merge(schema(), plain))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{origin} does not fit the schema: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{origin} does not fit the schema: {refusal(error)}") from error
     if merged.format != FORMAT:
         raise ConfigError(
             f"format={merged.format}: this is no choice, new runs are of format {FORMAT}; leave it out"

@@ -68,7 +68,15 @@ def test_help_imports_neither_hydra_nor_what_computes(arguments: list[str]) -> N
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["train", "--help"], 0), (["train", "sede=7"], 1), (["train", "pooling=gpa"], 1)],
+    [
+        (["train", "--help"], 0),
+        (["train", "sede=7"], 2),
+        (["train", "+sede=7"], 2),
+        (["train", "-m", "sede=7,8"], 2),
+        (["train", "pooling=gpa"], 2),
+        (["train", "pooling.sharpnes=3"], 2),
+        (["train", "trainer.max_steps=abc"], 2),
+    ],
 )
 def test_hydra_refuses_and_helps_before_anything_that_computes_is_imported(
     arguments: list[str], expected: int

@@ -73,7 +73,10 @@ def test_several_tables_have_files_of_their_own(tmp_path: Path) -> None:
         (["study", "--limit", 0], "error: limit=0"),
         (["sweep", "gps", "--trials", 1], "error: space=gps does not exist; accepted: gsp, learning_rates"),
         (["sweep", "gsp"], "Missing option '--trials'"),
-        (["sweep", "gsp", "--trials", 1, "sede=7"], "does not compose: Could not override 'sede'"),
+        (
+            ["sweep", "gsp", "--trials", 1, "sede=7"],
+            "does not compose: sede: there is no such key; did you mean seed",
+        ),
     ],
 )
 def test_wrong_input_ends_with_a_sentence(
