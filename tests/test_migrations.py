@@ -72,7 +72,8 @@ def test_an_old_run_that_goes_on_ends_with_the_figures_that_it_had(
     run.mkdir()
     shutil.copy(OLD / f"{name}.yaml", run / "config.yaml")
     train(compose_smoke(f"resume={run}"), tmp_path / "new", [f"resume={run}"])
-    assert load_metrics(run) == json.loads((OLD / f"{name}.json").read_text())
+    found = {part: figures for part, figures in load_metrics(run).items() if part != "untrained"}
+    assert found == json.loads((OLD / f"{name}.json").read_text())
 
 
 @pytest.mark.parametrize("name", ["GeneralizedSum", "GeneralizedSumMax", "GeneralizedSumGeM"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from dml.command_line import command_line
+from dml.command_line import PROGRAM, command_line
 from dml.errors import UnavailableError, UserError, raised_in_dml
 from dml.reporting.lost_output import is_output_lost
 from dml.reporting.streams import accept_any_text
@@ -42,9 +43,7 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
         accept_any_text()
         try:
             result = command(*args, **kwargs)
-            if (
-                is_output_lost() and not _has_folder()
-            ):  # a run has its folder, other commands have what they print
+            if is_output_lost() and not _trains():  # others have nothing but what they print
                 sys.exit(1)
             return result
         except Interrupted as request:
@@ -111,37 +110,41 @@ def _way_on() -> str:
     """How the run goes on, if there is one that has saved a checkpoint."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
 
     from dml.overrides import resume_command
 
-    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+    output = _output_folder()
+    if output is None:
         return ""
     hydra = HydraConfig.get()
     typed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
     named = [str(override.value()) for override in typed if override.key_or_group == "resume"]
-    folder = named[-1] if named and named[-1] != "auto" else hydra.runtime.output_dir
+    folder = named[-1] if named and named[-1] != "auto" else output
     if not RunFolder(Path(folder)).last.exists():
         return ""
     return f"; the run goes on from its last checkpoint by: {resume_command(folder)}"
 
 
-def _has_folder() -> bool:
-    """Whether this is a run, for which Hydra has made a folder."""
-    if "hydra" not in sys.modules:
-        return False
-    from hydra.core.hydra_config import HydraConfig
-
-    return bool(HydraConfig.initialized())
+def _trains() -> bool:
+    """Whether this is ``dml train``, whose results lie in a folder, whatever becomes of what it prints."""
+    return shlex.split(command_line())[:2] == [PROGRAM, "train"]
 
 
 def _remove_empty_folder() -> None:
     """The folder that Hydra made for a run which was refused before it wrote anything."""
-    if _has_folder():
-        from hydra.core.hydra_config import HydraConfig
-
+    if folder := _output_folder():
         with suppress(OSError):  # it is not empty, or not there
-            Path(HydraConfig.get().runtime.output_dir).rmdir()
+            Path(folder).rmdir()
+
+
+def _output_folder() -> str | None:
+    """What Hydra has made for the run under way, if there is one."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return None
+    return str(HydraConfig.get().runtime.output_dir)
 
 
 def _in_sweep() -> bool:

@@ -91,7 +91,7 @@ class Trainer:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
         self.readings = Readings(device, norm_may_overflow=self.gradient.scaler.is_enabled())
         self.timer = SaveTimer(options.save_every)
-        self.step, self.resumed = 0, False
+        self.step, self.resumed, self.best_is_lost = 0, False, False
         self.unvalidated: dict[str, float] | None = {}  # scalars of the step, while its validation is due
         self.learning_backbone = [p for p in model.backbone.parameters() if p.requires_grad]
         self.warned_of: set[str] = set()
@@ -125,7 +125,7 @@ class Trainer:
             copy_from_main(self._weights_and_buffers())
         self._check_replicas()
         self._train_mode()
-        if self.unvalidated is not None:
+        if self.unvalidated is not None or self.best_is_lost:
             if self.unvalidated:
                 tell(loggers, "training", self.step, self.unvalidated)
             self._validate_and_save(loggers, stop)
@@ -221,10 +221,11 @@ class Trainer:
         except Interrupted as request:
             self._interrupt(loggers, request.number)
         self.kept.consider(self.step, metrics, self._weights(model))
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(self.kept.score(metrics))
-        # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
-        tell(loggers, "validation", self.step, metrics, model)
+        if self.unvalidated is not None:  # else it is repeated, because its best.pt is lost
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step(self.kept.score(metrics))
+            # before last.pt: rows beyond it are dropped on resume, missing ones would stay missing
+            tell(loggers, "validation", self.step, metrics, model)
         self.unvalidated = None
         self._save_last(loggers)
 
@@ -290,11 +291,10 @@ class Trainer:
             self.gradient.scaler.load_state_dict(state["scaler"])
         if self.average is not None and "average" in state:
             load_part(self.average, state, "average", path)
-        self.step, self.kept.figure, self.resumed = state["step"], state["best"], True
+        self.step, self.resumed = state["step"], True
         self.unvalidated = state.get("unvalidated")
-        if not self.run.best.exists():  # no disk took it: what is validated next is the best so far
-            self.kept.figure = self.kept.none_yet()
-            self.unvalidated = self.unvalidated or {}
+        self.best_is_lost = not self.run.best.exists()  # then what is validated next is the best so far
+        self.kept.figure = self.kept.none_yet() if self.best_is_lost else state["best"]
 
     def _weights(self, model: EmbeddingModel) -> dict[str, Any]:
         return {"step": self.step, "model": model.state_dict(), "objective": self.objective.state_dict()}

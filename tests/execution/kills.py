@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from dml.config import register_schema
 from dml.reporting import readable_errors
 from dml.train import train
-from dml.training import Trainer, save_checkpoint, trainer
+from dml.training import Trainer, checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 PHASES = ("half written", "not yet renamed", "just renamed")
@@ -65,7 +65,7 @@ def die_while_saving(at: int, phase: str) -> None:
             torch.save = half_of
         save_checkpoint(path, state)
 
-    trainer.save_checkpoint = dying
+    checkpoint.save_checkpoint = dying
 
 
 def half_of(state: Any, file: Any) -> NoReturn:

@@ -34,7 +34,7 @@ def test_the_conventional_protocol_reports_the_last_step_however_it_fares(run: P
 
 def test_the_best_on_test_stands_under_that_name_alone(run: Path) -> None:
     metrics = load_metrics(run)
-    assert list(metrics) == ["train", "test", "best_on_test"]
+    assert list(metrics) == ["train", "test", "best_on_test", "untrained"]
     assert metrics["best_on_test"]["map@r"] > metrics["test"]["map@r"]
 
 

@@ -71,7 +71,7 @@ def test_the_page_says_what_was_trained_how_it_went_and_what_to_type(smoke_run: 
         "trainer.max_steps 6 300",
         f"Kept: step {figures['step']} of 6",
         f"{figures['test']['map@r']:.2%}",
-        f"run={smoke_run}",
+        f"dml verify {smoke_run}",
         "95 % interval",
     ):
         assert text in words
