@@ -11,7 +11,15 @@ from hydra.types import RunMode
 from dml.config import ConfigError, TrainConfig
 from dml.distributed import local_rank, world_size
 
-__all__ = ["JOB", "JOBS", "choose_device", "choose_workers", "describe_precision", "prepare_device"]
+__all__ = [
+    "JOB",
+    "JOBS",
+    "choose_device",
+    "choose_workers",
+    "describe_precision",
+    "named_device",
+    "prepare_device",
+]
 
 JOB, JOBS = "DML_JOB", "DML_JOBS"
 """Environment of runs that are started side by side on a machine: the number of this one, from 0, and how many."""
@@ -21,43 +29,53 @@ MOST_WORKERS = 8  # of a process: more fill the memory with batches that wait
 
 
 def choose_device(cfg: TrainConfig) -> torch.device:
-    """``auto`` is a GPU if there is one; a GPU without a number gets one.
-
-    With several processes on a machine each takes its own, and runs that are started side by side are dealt out in
-    turn. What ``CUDA_VISIBLE_DEVICES`` hides is not there. A number that is given is obeyed.
+    """What ``trainer.device`` stands for; see named_device.
 
     Raises:
         ConfigError: no such device, or one GPU for several processes.
     """
     name = cfg.trainer.device
+    device = named_device(name, "trainer.device")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"trainer.device={name} is not supported; {ACCEPTED}")
+    return torch.device("cpu") if device.type == "cpu" else device
+
+
+def named_device(name: str, key: str = "device") -> torch.device:
+    """``auto`` is a GPU if there is one; a GPU without a number gets one.
+
+    With several processes on a machine each takes its own, and runs that are started side by side are dealt out in
+    turn. What ``CUDA_VISIBLE_DEVICES`` hides is not there. A number that is given is obeyed.
+
+    Args:
+        key: what the name was given by, for messages.
+
+    Raises:
+        ConfigError: no such device, or one GPU for several processes.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"trainer.device={name} is no device; {ACCEPTED}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"trainer.device={name} is not supported; {ACCEPTED}")
-    return torch.device("cpu") if device.type == "cpu" else _choose_gpu(name, device.index)
+        raise ConfigError(f"{key}={name} is no device; {ACCEPTED}") from error
+    return _choose_gpu(key, name, device.index) if device.type == "cuda" else device
 
 
-def _choose_gpu(name: str, index: int | None) -> torch.device:
+def _choose_gpu(key: str, name: str, index: int | None) -> torch.device:
     if not torch.cuda.is_available():
-        raise ConfigError(
-            f"trainer.device={name}, but torch sees no GPU here: use trainer.device=cpu or auto"
-        )
+        raise ConfigError(f"{key}={name}, but torch sees no GPU here: use {key}=cpu or auto")
     if index is not None and _local_processes() > 1:
         raise ConfigError(
-            f"trainer.device={name}, but {_local_processes()} processes on this machine need a GPU each: use "
-            "trainer.device=cuda or auto, and CUDA_VISIBLE_DEVICES to choose among the GPUs"
+            f"{key}={name}, but {_local_processes()} processes on this machine need a GPU each: use "
+            f"{key}=cuda or auto, and CUDA_VISIBLE_DEVICES to choose among the GPUs"
         )
     count = torch.cuda.device_count()
     if index is None:
         index = _deal(count)
     if index >= count:
         raise ConfigError(
-            f"trainer.device={name}, but torch sees {count} GPUs here: start at most that many "
-            "processes on this machine"
+            f"{key}={name}, but torch sees {count} GPUs here: start at most that many processes on this machine"
         )
     return torch.device("cuda", index)
 

@@ -22,7 +22,7 @@ from dml.assembly import build_data, build_evaluator, build_model, environment_o
 from dml.config import TrainConfig, load_config, to_plain
 from dml.data import Records
 from dml.data_changes import check_data, data_differences
-from dml.devices import choose_device
+from dml.devices import choose_device, named_device
 from dml.distributed import is_main
 from dml.errors import MissingFileError, OccupiedError, user_files
 from dml.locks import lock_folder, unlock_folder
@@ -163,13 +163,17 @@ def load_model(
     Args:
         folder: a run folder; a stranger's cannot run code, see docs/security.md.
         checkpoint: ``best`` or ``last``.
+        device: ``auto`` is a GPU if there is one.
         trust: your own packages that its configuration may name.
 
     Raises:
+        ConfigError: there is no such device.
         MissingFileError: the folder is no run folder, or the checkpoint has not been written.
         UntrustedError: the configuration names code that is not allowed.
         CheckpointError: the checkpoint is damaged, or it does not fit config.yaml.
     """
+    if isinstance(device, str):
+        device = named_device(device)
     cfg = load_config(RunFolder(Path(folder)).config, trust=trust)
     return trained_model(cfg, folder, checkpoint=checkpoint, device=device)
 

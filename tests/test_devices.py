@@ -2,16 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from PIL import Image
+from typer.testing import CliRunner
 
+from dml.commands import app
 from dml.config import ConfigError, TrainConfig
 from dml.devices import choose_device, choose_workers, describe_precision, prepare_device
 from dml.environment import describe_environment
+from dml.runs import load_model
 from tests.pretend_device import pretend_gpus
 
 Compose = Callable[..., TrainConfig]
@@ -198,3 +203,32 @@ def test_the_environment_says_which_gpu_and_in_which_precision(
         found = describe_environment(seed=0, device=device, num_workers=5, search_backend="")
     expected = {"device": "Pretended GPU", "device_index": 1, "visible_devices": "4,5", "float32": "float32"}
     assert found.items() >= {**expected, "num_workers": 5}.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("cuda", "device=cuda, but torch sees no GPU here"), ("gpu", "device=gpu is no device; accepted: auto")],
+)
+def test_a_model_that_is_loaded_onto_no_device_is_refused_in_a_sentence(
+    name: str, said: str, smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=said):
+        load_model(smoke_run, device=name)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    words = ["index", "build", str(smoke_run), str(tmp_path / "photos"), "--to", str(tmp_path / "index")]
+    done = CliRunner().invoke(app, [*words, "--device", name])
+    assert done.exit_code == 2 and said in done.stderr and not (tmp_path / "index").exists()
+
+
+def test_a_command_of_an_index_takes_the_gpu_if_there_is_one(
+    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("dml.index.building.load_model", lambda *_, device, **__: asked.append(device))
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    words = ["index", "build", str(smoke_run), str(tmp_path / "photos"), "--to", str(tmp_path / "index")]
+    CliRunner().invoke(app, words)
+    assert asked == ["auto"]

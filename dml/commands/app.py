@@ -98,11 +98,14 @@ def _as_now(argument: str, known: Mapping[str, Any]) -> list[str]:
     return [word for one in values for word in (*flag, one.strip())]
 
 
-def command(name: str) -> Callable[[F], F]:
-    """Make a function a command of this name; errors that the user can mend become sentences."""
+def command(name: str, owner: typer.Typer = app) -> Callable[[F], F]:
+    """Make a function a command of this name; errors that the user can mend become sentences.
+
+    owner: what it is a command of, ``dml`` itself or a group such as ``dml index``.
+    """
 
     def join(function: F) -> F:
-        app.command(name, cls=_Command)(readable_errors(function))
+        owner.command(name, cls=_Command)(readable_errors(function))
         return function
 
     return join

@@ -9,21 +9,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
+from dml.commands import app
 from dml.index.building import build_index
-from dml.index.commands import mount
 from dml.index.leaks import Leak, Leaks
 from dml.index.printing import print_leaks
 from tests.index.conftest import draw
 
-program = typer.Typer()
-mount(program)
-
 
 def dml(*words: object) -> Result:
-    return CliRunner().invoke(program, list(map(str, words)))
+    return CliRunner().invoke(app, list(map(str, words)))
 
 
 @pytest.fixture(scope="module")

@@ -8,21 +8,25 @@ from typing import Annotated
 
 import typer
 
-from dml.index.command_options import Checkpoint, Device, Folder, Json, Run, Trust, command
+from dml.commands.app import Checkpoint, Device, Run, Trust, app, command
 
-__all__ = ["index_app"]
+__all__ = ["Folder", "Json", "group"]
 
 Sources = Annotated[
     list[str],
     typer.Argument(metavar="FOLDER...", help="Folders, image files, and tables (.csv) with a column path."),
 ]
 
-index_app = typer.Typer(
+Folder = Annotated[str, typer.Argument(metavar="INDEX", help="The folder of an index.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer for programs.")]
+
+group = typer.Typer(
     help="Make an index of images, and keep it up to date.", no_args_is_help=True, rich_markup_mode=None
 )
+app.add_typer(group, name="index")
 
 
-@command(index_app, "build")
+@command("build", group)
 def build(
     run: Run,
     sources: Sources,
@@ -31,7 +35,7 @@ def build(
     dtype: Annotated[
         str, typer.Option(metavar="float32|float16", help="How a new index stores vectors.")
     ] = "float32",
-    device: Device = "cpu",
+    device: Device = None,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
@@ -45,16 +49,16 @@ def build(
 
     _take_in(
         lambda: build_index(
-            run, sources, to, checkpoint=checkpoint, dtype=dtype, device=device, trust=trust or ()
+            run, sources, to, checkpoint=checkpoint, dtype=dtype, device=device or "auto", trust=trust or ()
         ),
         to,
         json,
     )
 
 
-@command(index_app, "add")
+@command("add", group)
 def add(
-    index: Folder, sources: Sources, device: Device = "cpu", trust: Trust = None, json: Json = False
+    index: Folder, sources: Sources, device: Device = None, trust: Trust = None, json: Json = False
 ) -> None:
     """Take further images into an index.
 
@@ -62,7 +66,7 @@ def add(
     """
     from dml.index.building import add_to_index
 
-    _take_in(lambda: add_to_index(index, sources, device=device, trust=trust or ()), index, json)
+    _take_in(lambda: add_to_index(index, sources, device=device or "auto", trust=trust or ()), index, json)
 
 
 def _take_in(work: Callable[[], object], folder: str, json: bool) -> None:
@@ -87,7 +91,7 @@ def _take_in(work: Callable[[], object], folder: str, json: bool) -> None:
         sys.exit(1)
 
 
-@command(index_app, "remove")
+@command("remove", group)
 def remove(
     index: Folder,
     paths: Annotated[
@@ -109,7 +113,7 @@ def remove(
     print(f"{index}: {len(gone):,} removed, {left:,} left")
 
 
-@command(index_app, "check")
+@command("check", group)
 def check(index: Folder, json: Json = False) -> None:
     """Read all of an index and look at every file of it; the exit status is 1 if anything is wrong."""
     from dataclasses import asdict
@@ -135,7 +139,7 @@ def check(index: Folder, json: Json = False) -> None:
         sys.exit(1)
 
 
-@command(index_app, "upgrade")
+@command("upgrade", group)
 def upgrade(
     index: Folder,
     run: Annotated[
@@ -143,7 +147,7 @@ def upgrade(
         typer.Argument(metavar="RUN", help="The run of the new model; that of the index if not given."),
     ] = None,
     checkpoint: Checkpoint = "best",
-    device: Device = "cpu",
+    device: Device = None,
     trust: Trust = None,
 ) -> None:
     """Embed all images of an index by another model. The old one answers until all is done.
@@ -153,7 +157,7 @@ def upgrade(
     from dml.index.printing import print_unreadable
     from dml.index.upgrading import upgrade_index
 
-    done = upgrade_index(index, run, checkpoint=checkpoint, device=device, trust=trust or ())
+    done = upgrade_index(index, run, checkpoint=checkpoint, device=device or "auto", trust=trust or ())
     changed = "" if done.changed is None else f"; {done.changed:.1%} of first answers are another image now"
     print(f"{index}: {done.items:,} images, {done.embedded:,} embedded now{changed}")
     print_unreadable(done.unreadable)

@@ -1,30 +1,26 @@
-"""``dml index``, ``dml search`` and what else a finished run is good for, as commands.
-
-What a command needs is imported when it is called, so that help takes no longer than Python itself.
-"""
+"""Commands that use a finished run: search an index, decide what matches, find duplicates and leaks."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dml.index.command_options import Checkpoint, Device, Folder, Json, Moved, Run, Trust, command
-from dml.index.index_commands import index_app
+from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command
+from dml.commands.indexing import Folder, Json
+from dml.reporting.endings import needs
 
-__all__ = ["app", "mount"]
+__all__ = ["calibrate", "duplicates", "leaks", "search"]
 
-app = typer.Typer()
-
-
-def mount(other: typer.Typer) -> None:
-    """Let a command have all of these as its own."""
-    other.add_typer(index_app, name="index")
-    other.registered_commands += app.registered_commands
+Moved = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help="The run of the index, if it is no longer where it was."),
+]
 
 
-@command(app, "search")
+@command("search")
 def search(
     index: Folder,
     queries: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
@@ -39,7 +35,7 @@ def search(
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a table.")] = False,
     run: Moved = None,
-    device: Device = "cpu",
+    device: Device = None,
     trust: Trust = None,
 ) -> None:
     """Find the most similar images of an index.
@@ -51,7 +47,7 @@ def search(
     from dml.index.index import open_index
     from dml.index.querying import answer_queries
 
-    with open_index(index, run=run, device=device, trust=trust or ()) as opened:
+    with open_index(index, run=run, device=device or "auto", trust=trust or ()) as opened:
         if match and opened.calibration is None:
             raise InputError(
                 f"no threshold is known for {opened.store.info.model}: find one by `dml calibrate "
@@ -71,7 +67,7 @@ def search(
         sys.exit(1)
 
 
-@command(app, "calibrate")
+@command("calibrate")
 def calibrate(
     run: Run,
     precision: Annotated[
@@ -90,13 +86,8 @@ def calibrate(
     ] = None,
     json: Json = False,
     checkpoint: Checkpoint = "best",
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where the data sets lie, if not where they lay in training."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu, cuda, ...; that of the run.")
-    ] = None,
+    data: Data = None,
+    device: Device = None,
     trust: Trust = None,
 ) -> None:
     """Find the similarity from which on two images match.
@@ -106,10 +97,6 @@ def calibrate(
     Measured on the validation classes, which were not trained on, with an interval by resampling the classes. It is
     kept in the run, and its indexes then say which of their answers match.
     """
-    from pathlib import Path
-
-    from dml.reporting.endings import needs
-
     needs("matplotlib", "the figure of a calibration")
     from dml.index import printing
     from dml.index.calibration import calibrate as measure
@@ -136,7 +123,7 @@ def calibrate(
     print(f"kept in {kept} and {figure}")
 
 
-@command(app, "duplicates")
+@command("duplicates")
 def duplicates(
     index: Folder,
     above: Annotated[
@@ -155,7 +142,7 @@ def duplicates(
         ),
     ] = None,
     run: Moved = None,
-    device: Device = "cpu",
+    device: Device = None,
     trust: Trust = None,
 ) -> None:
     """Find images of an index that are the same, or nearly.
@@ -164,8 +151,6 @@ def duplicates(
 
     In a group, every image is alike to every other one.
     """
-    from pathlib import Path
-
     from dml.index import printing
     from dml.index.duplicates import find_duplicates, keep_apart
     from dml.index.index import open_index
@@ -174,7 +159,7 @@ def duplicates(
         keep_apart(index, [str(Path(path).absolute()) for path in apart])
         print(f"{index}: {len(apart)} images are kept apart")
         return
-    with open_index(index, run=run, device=device, trust=trust or ()) as opened:
+    with open_index(index, run=run, device=device or "auto", trust=trust or ()) as opened:
         found = find_duplicates(opened, above=above)
     if json:
         print(printing.duplicates_as_json(found))
@@ -186,7 +171,7 @@ def duplicates(
         printing.write_duplicates(html, found)
 
 
-@command(app, "leaks")
+@command("leaks")
 def leaks(
     run: Run,
     above: Annotated[
@@ -194,13 +179,8 @@ def leaks(
         typer.Option(help="From which similarity on; measured on copies of test images if not given."),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print all pairs as a table.")] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Where the data sets lie, if not where they lay in training."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu, cuda, ...; that of the run.")
-    ] = None,
+    data: Data = None,
+    device: Device = None,
     trust: Trust = None,
 ) -> None:
     """Find near-duplicates across the parts of a data set.
