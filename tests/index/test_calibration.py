@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from dml.errors import InputError
 from dml.index import calibration
@@ -15,7 +14,7 @@ from dml.index.calibration_file import calibration_for, read_calibration, write_
 from dml.index.layout import IndexInfo
 from dml.index.pairs import rates_at, similar_pairs, thresholds_of
 from tests.index.clusters import clusters
-from tests.index.test_commands import dml, program
+from tests.index.test_commands import dml
 
 
 def test_the_threshold_is_the_lowest_that_keeps_the_precision() -> None:
@@ -170,4 +169,4 @@ def test_the_commands_calibrate_and_then_say_match_or_none(smoke_run: Path, tmp_
     record.pop("catalogues")
     (run / "calibration.json").write_text(json.dumps(record))
     assert "0.png: none" in dml("search", tmp_path / "index", photos[0], "--match").stdout
-    assert CliRunner().invoke(program, ["calibrate", str(run)]).exit_code == 2
+    assert dml("calibrate", run).exit_code == 2
