@@ -6,6 +6,7 @@ Without torchrun there is one process, and everything here is the identity.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -38,12 +39,22 @@ def process_group() -> Iterator[None]:
     """Join the processes that torchrun started, for the block.
 
     A block that fails leaves the group as it is: taking leave would wait for the others.
+
+    gloo's threads need the interpreter to let go of the tensors of the last call. One that asks for it while Python
+    ends aborts the process, so no thread outlives the group, and a failure gives them a moment.
     """
     if not dist.is_torchelastic_launched():
         yield
         return
+    # Imported later (torch.compile does), its default arguments would hold the group, and the threads, until the end.
+    import torch.distributed.nn
+
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    yield
+    try:
+        yield
+    except BaseException:
+        time.sleep(0.1)
+        raise
     dist.destroy_process_group()
 
 

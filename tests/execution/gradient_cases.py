@@ -6,6 +6,7 @@ torchrun --nproc-per-node W tests/execution/gradient_cases.py FOLDER, as test_pr
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -61,8 +62,14 @@ def by_role(trainer: Trainer) -> dict[str, Tensor]:
     return {role: torch.cat(parts) for role, parts in groups.items() if parts}
 
 
+def threads() -> list[str]:
+    """The names of the threads of this process, as Linux knows them."""
+    return sorted(name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm"))
+
+
 if __name__ == "__main__":
     register_schema()
+    folder = Path(sys.argv[1])
     with process_group():
         found = {name: gradients(*overrides) for name, overrides in CASES.items()}
         found["micro-batches of 4"] = gradients(
@@ -70,6 +77,6 @@ if __name__ == "__main__":
         )
         figures = shared_figures()
         if is_main():
-            folder = Path(sys.argv[1])
             torch.save(found, folder / "gradients.pt")
             (folder / "figures.json").write_text(json.dumps(figures))
+    (folder / f"threads_{os.environ['RANK']}.json").write_text(json.dumps(threads()))

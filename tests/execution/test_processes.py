@@ -79,6 +79,14 @@ def test_figures_of_a_shared_search_are_those_of_one_process_to_the_last_bit(
     assert figures == {f"{name}, {by}": alone[name] for name in alone for by in ("faiss", "torch")}
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to read the threads from")
+def test_no_thread_of_the_group_outlives_it(written_by_several: Path) -> None:
+    """One that needs the interpreter while Python ends aborts the process: a run that succeeded ends as failed."""
+    lists = [json.loads(path.read_text()) for path in written_by_several.glob("threads_*.json")]
+    assert len(lists) in (2, 3)
+    assert not [name for names in lists for name in names if "gloo" in name]
+
+
 def test_the_gradient_is_that_of_one_process(
     written_by_several: Path, alone: dict[str, dict[str, Tensor]]
 ) -> None:
