@@ -32,9 +32,7 @@ class EmbeddingModel(nn.Module):
     (``pooling.pools_embedded``) and after any other, which for average pooling is the same and cheaper.
 
     Args:
-        backbone: normalised images (B, 3, H, W) -> map (B, C, H', W') or tokens (B, N, C); publishes
-            ``out_channels`` and ``normalisation``.
-        pooling: map or tokens -> Pooled; publishes ``out_channels`` and ``pools_embedded``.
+        backbone, pooling: modules; see `Backbone` and `Pooling` in dml.contracts.
         embedding_dim: D.
         preprocess: a decoded image (H, W, 3) uint8 -> (3, size, size) uint8; kept for whoever uses the model.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dml.contracts import HasPlan
 from dml.errors import InputError
 from dml.functional.overlay import FULL, departure, tint
-from dml.functional.transport import TransportPlan
 from dml.model import EmbeddingModel
 from dml.modes import evaluation_mode
+from dml.types import Pooled
 
 __all__ = [
     "DrawnMaps",
@@ -26,7 +26,6 @@ __all__ = [
 ]
 
 MARGIN = 2  # white pixels around each image of a picture
-Transport = Callable[[Tensor], TransportPlan]
 
 
 class NoWeightsError(InputError):
@@ -77,9 +76,9 @@ def weight_maps(model: EmbeddingModel, images: Tensor, *, strongest: int) -> Wei
     """
     with evaluation_mode(model):
         features = model.features(images.to(model.projection.weight.device))
-        pooled = model.pooling(features)
-        transport: Transport | None = getattr(model.pooling, "plan", None)
-        plan = None if transport is None else transport(features).plan.cpu()
+        pooled: Pooled = model.pooling(features)
+        pooling = model.pooling
+        plan = pooling.plan(features).plan.cpu() if isinstance(pooling, HasPlan) else None
     if pooled.weights is None:
         raise NoWeightsError(
             f"{type(model.pooling).__name__} gives its locations no weights, so there is no map of them"

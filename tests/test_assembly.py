@@ -214,6 +214,7 @@ def test_each_part_is_said_once_by_the_main_process(
     monkeypatch.setattr(
         "dml.assembly.parts.build", lambda _: lambda _: Splits(train, train, test, val_chooses=False)
     )
+    monkeypatch.setattr("dml.assembly.parts.read_data", lambda _: None)
     caplog.set_level("INFO", "dml")
     for is_main in (False, True):
         monkeypatch.setattr("dml.assembly.parts.is_main", lambda is_main=is_main: is_main)

@@ -8,8 +8,9 @@ from typing import cast
 
 import torch
 
-from dml.assembly.parts import build_sampler
+from dml.assembly.parts import build_part, build_sampler
 from dml.config import ConfigError, TrainConfig, build, checked
+from dml.contracts import Loss
 from dml.data import Records
 from dml.losses import (
     CrossBatchMemory,
@@ -25,7 +26,7 @@ __all__ = ["build_objective"]
 def build_objective(cfg: TrainConfig, train: Records) -> Objective:
     """The objective of a configuration that has been settled."""
     with torch_seed(cfg.seed, "loss"):
-        metric = build(cfg.loss)
+        metric = build_part(cfg.loss, Loss, "loss")
     zero_shot, options = None, checked(cfg.zero_shot)
     if options.weight:
         with torch_seed(cfg.seed, "zero_shot"):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
-import hydra
-import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from dml.backbones import fold_batchnorm
-from dml.config import ConfigError, TrainConfig, build, checked
-from dml.data import Records, Sampler, Splits, evaluation_batches
+from dml.config import ConfigError, TrainConfig, build, checked, locate
+from dml.contracts import Backbone, ChecksSize, ImageStore, Pooling, check_contract
+from dml.data import Records, Sampler, Splits, TrainTest, evaluation_batches
 from dml.devices import choose_workers, prepare_device
 from dml.distributed import is_main
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
 from dml.retrieval import Evaluator, choose_backend
 
-__all__ = ["build_data", "build_evaluator", "build_model", "build_sampler"]
+__all__ = ["build_data", "build_evaluator", "build_model", "build_part", "build_sampler", "read_data"]
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +28,27 @@ NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when it
 
 def build_data(cfg: TrainConfig) -> Splits:
     """Read the data set, split its classes by the protocol, and say in the log how much is in each part."""
-    splits = cast(Splits, build(cfg.protocol)(build(cfg.dataset)))
+    splits = cast(Splits, build(cfg.protocol)(read_data(cfg.dataset)))
     if is_main():
         _log_parts(splits)
     return splits
+
+
+def read_data(node: DictConfig) -> TrainTest:
+    """The two halves of a data set, as its reader gives them.
+
+    Raises:
+        ConfigError: as in `build`, or what it gives is no data set, or its images cannot be asked for by row.
+    """
+    read, name = build(node), f"dataset={node['_target_']}"
+    if not (isinstance(read, tuple) and len(read) == 2 and all(isinstance(half, Records) for half in read)):
+        raise ConfigError(
+            f"{name} gives {type(read).__name__}: a data set is dml.TrainTest(train, test) of two dml.Records, the "
+            "classes of which are disjoint; docs/extending.md has an example"
+        )
+    for half in read:
+        check_contract(half.images, ImageStore, name)
+    return TrainTest(*read)
 
 
 def _log_parts(splits: Splits) -> None:
@@ -51,21 +68,34 @@ def build_model(cfg: TrainConfig, *, pretrained: bool = True) -> EmbeddingModel:
     preprocess = build(cfg.transform.evaluation)
     without = {} if pretrained else {k: v for k, v in NO_WEIGHTS.items() if k in cfg.backbone}
     with torch_seed(cfg.seed, "backbone"):
-        backbone = build(cast(DictConfig, OmegaConf.merge(cfg.backbone, without)))
-    if hasattr(backbone, "check_size"):  # as a model of timm, which is not imported for any other
+        backbone = build_part(cast(DictConfig, OmegaConf.merge(cfg.backbone, without)), Backbone, "backbone")
+    if isinstance(backbone, ChecksSize):
         backbone.check_size(cfg.transform.size)
     fold_batchnorm(backbone, cfg.transform.size)
-    with torch_seed(cfg.seed, "pooling"):
-        pooling = _build_pooling(cfg, backbone.out_channels)
+    pooling = _build_pooling(cfg, backbone.out_channels)
     with torch_seed(cfg.seed, "projection"):
         return EmbeddingModel(backbone, pooling, embedding_dim=cfg.embedding_dim, preprocess=preprocess)
 
 
-def _build_pooling(cfg: TrainConfig, out_channels: int) -> torch.nn.Module:
-    before = getattr(hydra.utils.get_class(cfg.pooling["_target_"]), "pools_embedded", False)
-    return cast(
-        torch.nn.Module, build(cfg.pooling, in_channels=cfg.embedding_dim if before else out_channels)
-    )
+def _build_pooling(cfg: TrainConfig, out_channels: int) -> nn.Module:
+    """A class says before it is built whether it pools embedded locations; what a function gives is built and asked."""
+
+    def built(channels: int) -> nn.Module:
+        with torch_seed(cfg.seed, "pooling"):
+            return cast(nn.Module, build_part(cfg.pooling, Pooling, "pooling", in_channels=channels))
+
+    target = locate(cfg.pooling)
+    pooling = built(cfg.embedding_dim if getattr(target, "pools_embedded", False) is True else out_channels)
+    return built(cfg.embedding_dim) if pooling.pools_embedded and not isinstance(target, type) else pooling
+
+
+def build_part(node: DictConfig, contract: Any, key: str, **late: Any) -> Any:
+    """Build a component, and refuse it in a sentence if it is not what its kind promises.
+
+    Raises:
+        ConfigError: as in `build` and in `check_contract`.
+    """
+    return check_contract(build(node, **late), contract, f"{key}={node['_target_']}")
 
 
 def build_sampler(cfg: TrainConfig, train: Records) -> Sampler:

@@ -1,7 +1,7 @@
 """The configuration: schema and options, files, how two compare, and the way from a node to an object."""
 
 from dml.config.comparison import config_differences, settings, to_plain
-from dml.config.components import alternatives, argument_types, build, check_component
+from dml.config.components import alternatives, argument_types, build, check_component, locate
 from dml.config.files import check_config, load_config, read_config, settle
 from dml.config.options import (
     PRECISIONS,
@@ -32,6 +32,7 @@ __all__ = [
     "checked",
     "config_differences",
     "load_config",
+    "locate",
     "read_config",
     "refusal",
     "register_schema",

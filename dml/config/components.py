@@ -21,9 +21,10 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from dml.config.targets import explain_target
 from dml.errors import ConfigError, UserError
 
-__all__ = ["alternatives", "argument_types", "build", "check_component"]
+__all__ = ["alternatives", "argument_types", "build", "check_component", "locate"]
 
 
 def build(node: DictConfig, **late: Any) -> Any:
@@ -51,18 +52,35 @@ def check_component(node: DictConfig) -> str:
     Raises:
         ConfigError: an argument that the component does not have, one of the wrong type, or one left open.
     """
-    name = node._get_full_key(None) or "component"
-    if "_target_" not in node:
-        raise ConfigError(f"{name} names no component: it needs a _target_")
-    _check_arguments(name, node, _locate(name, node["_target_"]))
+    name = _name(node)
+    _check_arguments(name, node, locate(node))
     return name
 
 
-def _locate(name: str, path: str) -> Any:
+def _name(node: DictConfig) -> str:
+    return node._get_full_key(None) or "component"
+
+
+def locate(node: DictConfig) -> Any:
+    """The class or function that a node names, not called.
+
+    Raises:
+        ConfigError: it names none, or one that cannot be imported; with near names, if it is misspelt.
+    """
+    name = _name(node)
+    if "_target_" not in node:
+        raise ConfigError(f"{name} names no component: it needs a _target_")
+    path = node["_target_"]
     try:
-        return hydra.utils.get_object(path)
+        found = hydra.utils.get_object(path)
     except Exception as error:
-        raise ConfigError(f"{name}._target_={path} cannot be imported: {error}") from error
+        why = explain_target(path) if isinstance(path, str) else None
+        raise ConfigError(f"{name}._target_={path} cannot be imported: {why or error}") from error
+    if not callable(found):
+        raise ConfigError(
+            f"{name}._target_={path} is {found!r}: give a class, or a function that makes the part"
+        )
+    return found
 
 
 def _check_arguments(name: str, node: DictConfig, target: Any) -> None:

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dml.contracts import DrawsImages, ImageStore
+
 __all__ = ["ImageStore", "Records", "Splits", "TrainTest", "draw_image"]
-
-
-class ImageStore(Protocol):
-    """Decoded images by row: an array, or anything that reads files."""
-
-    def __getitem__(self, row: int, /) -> NDArray[np.uint8]:
-        """The image of a row, (H, W, 3) uint8, RGB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +75,7 @@ class Records:
 
 def draw_image(images: ImageStore, row: int, generator: np.random.Generator) -> NDArray[np.uint8]:
     """The image of a row for one place of a training batch: drawn anew by a store that draws, else as it is."""
-    draw = getattr(images, "draw", None)
-    drawn: NDArray[np.uint8] = images[row] if draw is None else draw(row, generator)
-    return drawn
+    return images.draw(row, generator) if isinstance(images, DrawsImages) else images[row]
 
 
 class TrainTest(NamedTuple):

@@ -138,6 +138,11 @@ class GeneralizedSumPooling(nn.Module):
     def _sharpness(self, features: Tensor) -> float | Tensor:
         return cast("float | Tensor", self.sharpness(lambda: self._cost(features), self.transport_ratio))
 
+    @property
+    def fits_sharpness(self) -> bool:
+        """Whether the sharpness is a rule, which is fitted, and no number."""
+        return self.sharpness.is_fitted
+
     def fit_sharpness(self, features: Tensor) -> None:
         """Let a rule choose the sharpness on whole images, once the prototypes are placed; a number stays as it is.
 

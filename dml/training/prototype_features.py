@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate, pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dml.config import TrainerOptions
+from dml.contracts import ChoosesStart, FitsSharpness, HasPrototypes
 from dml.distributed import gather_numbers, gather_rows, rank
 from dml.model import EmbeddingModel
 from dml.randomness import torch_generator
@@ -38,8 +38,8 @@ def initialise_prototypes(
     Args:
         batches: gives the share of this process of the training batches of the steps from start to stop.
     """
-    initialise = getattr(model.pooling, "initialise_prototypes", None)
-    if initialise is None:
+    pooling = model.pooling
+    if not isinstance(pooling, HasPrototypes):
         return
     model.eval()
     if not options.frozen_batchnorm:
@@ -54,9 +54,10 @@ def initialise_prototypes(
         micro_batch=options.micro_batch,
     )
     images = features
-    pooling: Any = model.pooling
-    fits = getattr(getattr(pooling, "sharpness", None), "is_fitted", False)
-    if fits and features.ndim == 3 and features.shape[1] == 1:  # locations drawn from images, or their means
+    fitted = pooling if isinstance(pooling, FitsSharpness) and pooling.fits_sharpness else None
+    if (
+        fitted is not None and features.ndim == 3 and features.shape[1] == 1
+    ):  # locations drawn from images, or their means
         images = prototype_features(
             lambda images: model.features(images.to(device)),
             batches(0, 1),
@@ -65,15 +66,15 @@ def initialise_prototypes(
             micro_batch=options.micro_batch,
         )
     model.load_state_dict(running, strict=False)
-    initialise(features, generator=torch_generator(seed, "prototypes"))
-    if fits:
-        pooling.fit_sharpness(images)
+    pooling.initialise_prototypes(features, generator=torch_generator(seed, "prototypes"))
+    if fitted is not None:
+        fitted.fit_sharpness(images)
 
 
 def _starting_points(model: EmbeddingModel, images: Tensor) -> Tensor:
     """Local features, or where prototypes start from pooled ones the mean of an image."""
     features = model.features(images)
-    if getattr(model.pooling, "prototype_start", None) != "pooled":
+    if not (isinstance(model.pooling, ChoosesStart) and model.pooling.prototype_start == "pooled"):
         return features
     locations = features.flatten(2) if features.ndim == 4 else features.mT
     return locations.mean(2).unsqueeze(1)
