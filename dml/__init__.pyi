@@ -1,4 +1,4 @@
-from .contracts import Backbone, ImageStore, Logger, Loss, Pooling
+from .contracts import Backbone, FollowedRun, ImageStore, Logger, Loss, Pooling
 from .data.records import Records, TrainTest
 from .index.index import open_index
 from .losses.cross_batch_memory import CrossBatchMemory
@@ -17,6 +17,7 @@ __all__ = [
     "Backbone",
     "CrossBatchMemory",
     "EmbeddingModel",
+    "FollowedRun",
     "GeneralizedSumPooling",
     "GlobalAveragePooling",
     "ImageStore",

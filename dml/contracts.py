@@ -7,7 +7,9 @@ what has the attributes and takes the arguments is such a part. `dml check` trie
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_type_hints, runtime_checkable
 
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = [
     "ChoosesStart",
     "DrawsImages",
     "FitsSharpness",
+    "FollowedRun",
     "HasPlan",
     "HasPrototypes",
     "ImageStore",
@@ -127,6 +130,23 @@ class DrawsImages(Protocol):
 
     def draw(self, row: int, generator: np.random.Generator) -> NDArray[np.uint8]:
         """The image of a row for one place of a batch, (H, W, 3) uint8, RGB, by this generator alone."""
+
+
+@dataclass(frozen=True)
+class FollowedRun:
+    """What a logger is made for.
+
+    folder:  of the run, where it may write files of its own name.
+    start:   the step that the run goes on from; what was logged after it is repeated. 0 for a new run.
+    config:  the resolved configuration, in plain values.
+    watched: gives a few images of the validation set as the model sees them, (n, 3, size, size) uint8, always the same
+             ones; None if there are none to look at.
+    """
+
+    folder: Path
+    start: int
+    config: Mapping[str, Any]
+    watched: Callable[[], Tensor | None] = lambda: None
 
 
 class Logger:

@@ -14,7 +14,7 @@ from dml.errors import CheckpointError, ConfigError
 
 __all__ = ["FORMAT", "RENAMED", "migrate_checkpoint", "migrate_config"]
 
-FORMAT = 2
+FORMAT = 3
 
 RENAMED = {"trainer.warmup_steps": "trainer.frozen_backbone_steps"}
 """Dotted keys of earlier versions, and what they are called now."""
@@ -145,6 +145,12 @@ def _config_1(config: Plain) -> None:
             config[name] = {**added, **node}
 
 
+def _config_2(config: Plain) -> None:
+    """Before loggers were components."""
+    before = _node(config, "logger").get("tensorboard", False)
+    config["logger"] = {"tensorboard": {"_target_": "dml.loggers.TensorBoardLogger"}} if before else {}
+
+
 CROPS = {
     f"dml.data.{kind}{role}Transform": (f"dml.data.{role}Transform", kind == "Photograph")
     for kind in ("", "Photograph")
@@ -165,8 +171,12 @@ def _checkpoint_1(state: Plain) -> None:
         state["record"] = {"data": None, **state["record"]}
 
 
-CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0, 1: _config_1}
-CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0, 1: _checkpoint_1}
+def _checkpoint_2(state: Plain) -> None:
+    """Before loggers were components; only the configuration in the record is another."""
+
+
+CONFIGS: dict[int, Callable[[Plain], None]] = {0: _config_0, 1: _config_1, 2: _config_2}
+CHECKPOINTS: dict[int, Callable[[Plain], None]] = {0: _checkpoint_0, 1: _checkpoint_1, 2: _checkpoint_2}
 
 
 def _add(config: Plain, key: str, value: Any) -> None:

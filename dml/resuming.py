@@ -162,11 +162,16 @@ def _typed(cfg: TrainConfig, folder: RunFolder, overrides: Sequence[str]) -> tup
         if override.key_or_group not in ("resume", "accept_changes", "trust")
         and override.key_or_group.replace("/", ".").partition(".")[0] != "hydra"
     ]
+    loggers = [override for override in typed if override.key_or_group == "logger"]
+    typed = [override for override in typed if override not in loggers]
     for override in typed:
         if _chooses_a_part(override, saved):
             checked = check_config(cfg, "the configuration")
             return _completed(checked, saved), str(override.input_line)
-    refuse_untrusted(OmegaConf.to_container(cast(DictConfig, saved)), str(folder.config), trust=cfg.trust)
+    if loggers:  # which change no number, so that they may be chosen anew
+        saved.logger = cfg.logger
+    plain = cast(dict[str, Any], OmegaConf.to_container(cast(DictConfig, saved)))
+    refuse_untrusted({**plain, "logger": {}} if loggers else plain, str(folder.config), trust=cfg.trust)
     return _laid_over(saved, typed), ""
 
 

@@ -12,7 +12,7 @@ metrics.json          {"val": {...}, "test": {...}} of best.pt; under protocol=c
                       val (or train) images at step 0; docs/reading_a_run.md describes each key
 test_embeddings.npz   vectors, labels, class_names, files, is_query and is_gallery of the test set
 report.html           all of this as one page for people
-tensorboard/          event files
+tensorboard/          event files; beside it wandb/ and wandb.json, mlruns/ and mlflow.json, if those follow the run
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ VARIABLE = "DML_TRUST"  # packages that the user trusts everywhere, separated by
 MODULES = (
     "dml.backbones",
     "dml.data",
+    "dml.loggers",
     "dml.losses",
     "dml.pooling",
     "pytorch_metric_learning.distances",

@@ -120,13 +120,13 @@ def average(in_channels: int) -> GlobalAveragePooling:
 def backbone(channels: int) -> nn.Module:
     from dml.backbones import ConvNet
 
-    return ConvNet(widths=[8, channels])
+    return ConvNet(widths=[8, 8, channels])
 
 
 def loss() -> nn.Module:
     from dml.losses import C1Loss
 
-    return C1Loss(0.5)
+    return C1Loss(margin=0.5)
 
 
 def no_test_half(root: str) -> tuple[Any, ...]:

@@ -102,7 +102,7 @@ def test_what_the_package_imports_at_once_needs_no_extra_but_for_what_draws() ->
 
 
 LAZY = ("timm", "torchvision", "faiss")  # of which the backbone of the smoke run asks for none
-EXTRA = ("matplotlib", "tensorboard", "optuna", "datasets", "pillow_heif", "hydra_plugins")
+EXTRA = ("matplotlib", "tensorboard", "wandb", "mlflow", "optuna", "datasets", "pillow_heif", "hydra_plugins")
 WITHOUT_EXTRAS = f"""
 import sys
 for name in {EXTRA}:
@@ -137,10 +137,20 @@ def test_training_says_what_it_leaves_out_without_extras_and_drawing_what_it_nee
     small = ["protocol=conventional", "sampler.classes_per_batch=3", "evaluator.recall_at=[1]"]
     folder = f"hydra.run.dir={tmp_path / 'run'}"
     done = without_extras(
-        tmp_path, "-m", "dml", "train", "debug=smoke", "logger.tensorboard=true", *own, *small, folder
+        tmp_path,
+        "-m",
+        "dml",
+        "train",
+        "debug=smoke",
+        "logger=[tensorboard,wandb,mlflow]",
+        *own,
+        *small,
+        folder,
     )
     assert done.returncode == 0, done.stderr
-    assert "TensorBoard is not installed" in done.stdout and not (tmp_path / "run" / "tensorboard").exists()
+    for title in ("TensorBoard", "Weights & Biases", "MLflow"):
+        assert f"{title} is not installed" in done.stdout + done.stderr
+    assert not (tmp_path / "run" / "tensorboard").exists()
     for command in (["attention", "RUN"], ["grid", "RUN"], ["study", "--no-run"]):
         done = without_extras(tmp_path, "-m", "dml", *command)
         assert done.returncode == 2 and "needs matplotlib, which is not installed: pip install" in done.stderr

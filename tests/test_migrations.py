@@ -146,13 +146,13 @@ def test_a_configuration_of_a_newer_version_is_refused_with_the_version_that_wro
 
 @pytest.mark.parametrize("version", ["new", 1.0, -1, None, True])
 def test_a_version_that_is_none_is_refused(version: object) -> None:
-    with pytest.raises(ConfigError, match=r"config.yaml has format: .*accepted: 0 to 2"):
+    with pytest.raises(ConfigError, match=r"config.yaml has format: .*accepted: 0 to 3"):
         migrate_config({"format": version}, "config.yaml")
 
 
 def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     torch.save({"format": FORMAT + 1, "dml": "7.1", "model": {}}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match=r"last.pt is of format 3, written by dml 7\.1"):
+    with pytest.raises(CheckpointError, match=r"last.pt is of format 4, written by dml 7\.1"):
         load_checkpoint(tmp_path / "last.pt")
 
 

@@ -112,8 +112,8 @@ STATED = {
     "a metric": ('"r_precision"', {"dml/retrieval/metric_table.py"}),
     "an option": ("log_every", {"dml/config/options.py", "configs/train.yaml", "dml/training/trainer.py"}),
     "a logger": (
-        "HistoryLogger",
-        {"dml/training/loggers.py", "dml/training/__init__.py", "dml/assembly/loggers.py"},
+        "WandbLogger",
+        {"dml/loggers/wandb.py", "dml/loggers/__init__.pyi", "configs/logger/wandb.yaml"},
     ),
 }
 """One that is there stands for those to come: the word it goes by, and every file of the program that holds it."""

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from dml.assembly import open_loggers
 from dml.config import TrainConfig
+from dml.contracts import FollowedRun
+from dml.loggers import TensorBoardLogger
 from dml.model import EmbeddingModel
 from dml.pooling import GeneralizedSumPooling, GlobalAverageMaxPooling, GlobalAveragePooling
 from dml.run_folder import RunFolder
-from dml.training import StepLogger, TensorBoardLogger, Trainer, read_steps
+from dml.training import StepLogger, Trainer, read_steps
 from dml.types import Normalisation
 from dml.weight_maps import (
     MARGIN,
@@ -153,10 +155,10 @@ def test_tensorboard_shows_what_the_pooling_looks_at_at_each_validation(
 @pytest.mark.parametrize("backbone", [Patches(), Patches(tokens=True, dropped=1)])
 def test_tensorboard_shows_nothing_where_there_is_nothing_to_see(backbone: nn.Module, tmp_path: Path) -> None:
     pooling = gsp() if backbone.tokens else GlobalAverageMaxPooling(3)
-    logger = TensorBoardLogger(tmp_path, start=0, images=IMAGES)
+    logger = TensorBoardLogger(FollowedRun(tmp_path, 0, {}, lambda: IMAGES))
     logger.validation(0, {}, model_with(pooling, backbone))
     logger.close()
-    assert pictures(tmp_path) == []
+    assert pictures(tmp_path / "tensorboard") == []
 
 
 def test_a_run_has_the_same_numbers_with_and_without_pictures(
@@ -166,11 +168,14 @@ def test_a_run_has_the_same_numbers_with_and_without_pictures(
     for name, images in (("with", IMAGES), ("without", None)):
         trainer = assemble(compose_smoke(), tmp_path / name)
         torch.manual_seed(3)
-        events = TensorBoardLogger(tmp_path / f"{name}_events", start=0, images=images)
+        events = TensorBoardLogger(
+            FollowedRun(tmp_path / f"{name}_events", 0, {}, lambda images=images: images)
+        )
         with closing(StepLogger(tmp_path / f"{name}.csv", start=0)) as steps, closing(events):
             trainer.fit([steps, events])
         numbers[name] = (read_steps(tmp_path / f"{name}.csv"), torch.rand(1), trainer.kept.figure)
-    assert len(pictures(tmp_path / "with_events")) == 3 and not pictures(tmp_path / "without_events")
+    assert len(pictures(tmp_path / "with_events" / "tensorboard")) == 3
+    assert not pictures(tmp_path / "without_events" / "tensorboard")
     assert numbers["with"] == numbers["without"] and len(numbers["with"][0]) == 6
 
 

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from functools import partial
+from typing import cast
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from dml.config import TrainConfig, build
+from dml.assembly.parts import build_part
+from dml.config import ConfigError, TrainConfig, build, check_component, to_plain
+from dml.contracts import FollowedRun, Logger
 from dml.data import Records
 from dml.devices import choose_device
 from dml.distributed import is_main
 from dml.run_folder import RunFolder
-from dml.training import (
-    HistoryLogger,
-    Logger,
-    ProgressLogger,
-    SlowStepLogger,
-    StepLogger,
-    TensorBoardLogger,
-)
+from dml.training import HistoryLogger, ProgressLogger, SlowStepLogger, StepLogger
 from dml.training.loggers import close_or_warn, open_or_warn
 
-__all__ = ["open_loggers"]
+__all__ = ["check_loggers", "open_loggers"]
 
-log = logging.getLogger(__name__)
-
-WATCHED = 6  # images in which TensorBoard shows what the pooling looks at
+WATCHED = 6  # images of which a logger may show what the pooling looks at
 
 
 @contextmanager
@@ -41,25 +35,27 @@ def open_loggers(
 
     What cannot be opened or closed, as on a full disk, is named in a warning.
 
-    watched: the set of which TensorBoard shows what the pooling looks at, in a few images; None for none.
+    watched: the set of which loggers may show a few images; None for none.
     """
     if not is_main():
         yield []
         return
-
-    def tensorboard() -> Logger:
-        images = None if watched is None else _spread_images(cfg, watched)
-        return TensorBoardLogger(run.tensorboard, start=start, images=images)
-
     threads = torch.get_num_threads()
     threaded = choose_device(cfg).type == "cpu" and threads > 1
+    followed = FollowedRun(
+        run.path, start, to_plain(cfg), lambda: None if watched is None else _spread_images(cfg, watched)
+    )
     loggers = [
         *open_or_warn(run.history.name, lambda: HistoryLogger(run.history, start=start)),
         *open_or_warn(run.steps.name, lambda: StepLogger(run.steps, start=start)),
         *([SlowStepLogger(threads=threads)] if threaded else ()),
-        *(open_or_warn("TensorBoard", tensorboard) if _writes_events(cfg) else ()),
-        *open_or_warn("the bar", lambda: ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps)),
     ]
+    for name, node in _chosen(cfg).items():
+        key = f"logger.{name}"
+        loggers += open_or_warn(key, partial(build_part, node, Logger, key, run=followed))
+    loggers += open_or_warn(
+        "the bar", lambda: ProgressLogger(Console(), start=start, stop=cfg.trainer.max_steps)
+    )
     try:
         yield loggers
     finally:
@@ -67,14 +63,29 @@ def open_loggers(
             close_or_warn(logger)
 
 
-def _writes_events(cfg: TrainConfig) -> bool:
-    if cfg.logger.tensorboard and find_spec("tensorboard") is None:
-        log.warning(
-            "TensorBoard is not installed, so no events are written, and history.csv has the figures: pip install "
-            "tensorboard, or say logger.tensorboard=false"
+def check_loggers(cfg: TrainConfig) -> None:
+    """Refuse what names no logger before anything runs; one that merely cannot be opened costs no run.
+
+    Raises:
+        ConfigError: a ``_target_`` that is none, or an argument that it does not take.
+    """
+    for name, node in _chosen(cfg).items():
+        if not OmegaConf.is_dict(node):
+            raise ConfigError(
+                f"logger.{name}={node} is no logger: choose them by logger=[tensorboard,wandb], or switch one off by "
+                f"logger.{name}=null"
+            )
+        check_component(node)
+
+
+def _chosen(cfg: TrainConfig) -> dict[str, DictConfig]:
+    """The loggers by name, without those that are switched off."""
+    node = cast(DictConfig, cfg.logger)
+    if not OmegaConf.is_dict(node):
+        raise ConfigError(
+            f"logger={node} is no choice of loggers: give names, as in logger=[tensorboard,wandb]"
         )
-        return False
-    return cfg.logger.tensorboard
+    return {str(name): node[name] for name in node if node[name] is not None and node[name] is not False}
 
 
 def _spread_images(cfg: TrainConfig, records: Records) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim import Optimizer
 
+from dml.assembly.loggers import check_loggers
 from dml.assembly.parts import build_sampler
 from dml.config import ConfigError, TrainConfig, build, checked, to_plain
 from dml.data import Records, Sampler, Splits, contents, training_batches
@@ -47,6 +48,7 @@ def build_trainer(
 ) -> Trainer:
     """The loop, its optimizer and scheduler, with model and objective moved to the device."""
     options = checked(cfg.trainer)
+    check_loggers(cfg)
     _check_selection(cfg)
     sampler = build_sampler(cfg, data.train)
     first = sampler.batch(0)

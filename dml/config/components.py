@@ -38,12 +38,21 @@ def build(node: DictConfig, **late: Any) -> Any:
     with flag_override(arguments, ["readonly", "struct"], False):
         arguments.pop("_takes_", None)  # what a loss says of itself is no argument
     try:
-        return hydra.utils.instantiate(arguments, _convert_="all", **late)
+        if not late:
+            return hydra.utils.instantiate(arguments, _convert_="all")
+        # by a call of our own: Hydra would take what is within these values for components, too
+        make = hydra.utils.instantiate(arguments, _convert_="all", _partial_=True)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
         raise ConfigError(f"{name}: {error.__cause__ or error}") from error
+    try:
+        return make(**late)
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def check_component(node: DictConfig) -> str:

@@ -19,7 +19,6 @@ __all__ = [
     "PRECISIONS",
     "EvaluatorOptions",
     "LearningRates",
-    "LoggerOptions",
     "MemoryOptions",
     "TrainerOptions",
     "ZeroShotOptions",
@@ -180,8 +179,3 @@ class LearningRates:
 
     def __post_init__(self) -> None:
         check(self, type(self), "learning_rates.")
-
-
-@dataclass(frozen=True)
-class LoggerOptions:
-    tensorboard: bool = option()

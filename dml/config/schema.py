@@ -16,7 +16,6 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from dml.config.options import (
     EvaluatorOptions,
     LearningRates,
-    LoggerOptions,
     MemoryOptions,
     TrainerOptions,
     ZeroShotOptions,
@@ -77,7 +76,7 @@ class TrainConfig:
     scheduler: Any = MISSING
     trainer: TrainerOptions = _part(TrainerOptions)
     evaluator: EvaluatorOptions = _part(EvaluatorOptions)
-    logger: LoggerOptions = _part(LoggerOptions, execution=True)
+    logger: Any = option(execution=True, default_factory=dict)  # by name; beside history.csv and steps.csv
 
 
 def _execution(kind: type, prefix: str = "") -> list[str]:

@@ -1,14 +1,13 @@
 """The training loop and what surrounds it: gradients, optimisation, checkpoints, interruption, loggers."""
 
+from dml.contracts import Logger
 from dml.training.best_on_test import BestOnTest, load_best_on_test
 from dml.training.checkpoint import load_checkpoint, load_part, save_checkpoint
 from dml.training.class_mapping import ClassMapping
 from dml.training.loggers import (
     HistoryLogger,
-    Logger,
     ProgressLogger,
     StepLogger,
-    TensorBoardLogger,
     read_steps,
 )
 from dml.training.optimization import (
@@ -34,7 +33,6 @@ __all__ = [
     "ReplicaError",
     "SlowStepLogger",
     "StepLogger",
-    "TensorBoardLogger",
     "Trainer",
     "Validation",
     "batchnorm_layers",

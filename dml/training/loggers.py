@@ -1,4 +1,4 @@
-"""Where the course of a run is written: history.csv, steps.csv, TensorBoard, the terminal."""
+"""Where the course of every run is written: history.csv, steps.csv, the terminal; and how all loggers are told."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
+from dml.contracts import Logger
+from dml.errors import UserError
 from dml.model import EmbeddingModel
-from dml.modes import evaluation_mode
-from dml.training.pooling_statistics import prototype_use
-from dml.weight_maps import NoGridError, NoWeightsError, drawn_maps, weight_maps
 
 __all__ = [
     "HistoryLogger",
     "Logger",
     "ProgressLogger",
     "StepLogger",
-    "TensorBoardLogger",
     "close_or_warn",
     "open_or_warn",
     "read_steps",
@@ -33,32 +29,14 @@ __all__ = [
     "warn_of_lost",
 ]
 
-STRONGEST = 3  # prototypes that are drawn of each image
-SIDE = 128  # pixels of each image in a picture
 ROW = re.compile(r"(\d+),([^,]+),([^,]+)")  # of the file of StepLogger
 _failing: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()  # the events that it could not log
-
-
-class Logger:
-    """Is told what happens in a run; what it does not say what to do about, it passes over."""
-
-    def step(self, step: int, loss: float, gradient_norm: float) -> None:
-        """Every step: the total loss and the norm of the gradient before clipping."""
-
-    def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Losses by term, learning rates, gradient norms, statistics of the pooling."""
-
-    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
-        """Metrics of the validation classes, and the model that they are of, to be looked at and left as it is."""
-
-    def close(self) -> None:
-        """The run is over, or leaves here."""
 
 
 def tell(loggers: Sequence[Logger], event: str, *values: Any) -> None:
     """Log an event, its step first, with all loggers; one that fails costs its log, not the run.
 
-    That it fails is said once, and once more if it has worked in between.
+    That it fails is said once, whatever it is told, and once more if all of it has worked in between.
     """
     for logger in loggers:
         failing = _failing.setdefault(logger, set())
@@ -66,9 +44,9 @@ def tell(loggers: Sequence[Logger], event: str, *values: Any) -> None:
             getattr(logger, event)(*values)
             failing.discard(event)
         except Exception as error:
-            if event not in failing:
-                failing.add(event)
+            if not failing:
                 _warn_of_failure(f"the log of step {values[0]}", type(logger).__name__, error)
+            failing.add(event)
 
 
 def open_or_warn(name: str, make: Callable[[], Logger]) -> list[Logger]:
@@ -81,21 +59,31 @@ def open_or_warn(name: str, make: Callable[[], Logger]) -> list[Logger]:
 
 
 def close_or_warn(logger: Logger) -> None:
-    """Close a logger; what could not be written then is named in a warning."""
+    """Close a logger; what could not be written then is named in a warning, unless it fails anyway."""
     name = type(logger).__name__
     try:
         logger.close()
     except Exception as error:
-        _warn_of_failure(f"the end of {name}", name, error)
+        if not _failing.get(logger):
+            _warn_of_failure(f"the end of {name}", name, error)
 
 
 def _warn_of_failure(what: str, who: str, error: Exception) -> None:
-    if isinstance(error, OSError):
-        warn_of_lost(what, error)
+    cause = _cause(error)
+    if isinstance(cause, UserError):
+        warnings.warn(f"{cause}; the run goes on without {what}", stacklevel=3)
+    elif isinstance(cause, OSError) and not isinstance(cause, ConnectionError | TimeoutError):
+        warn_of_lost(what, cause)
     else:
         warnings.warn(
-            f"{who} failed ({error!r}), and the run goes on without {what}: please report this", stacklevel=3
+            f"{who} failed ({cause!r}), and the run goes on without {what}; if it is one of dml, please report this",
+            stacklevel=3,
         )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong at first, and not what was made of it while a component was built."""
+    return error if error.__cause__ is None else _cause(error.__cause__)
 
 
 def warn_of_lost(what: str, error: OSError) -> None:
@@ -174,65 +162,6 @@ def read_steps(path: Path) -> dict[int, tuple[float, float]]:
     lines = path.read_text(encoding="utf-8").split("\n")[1:-1]  # what follows the last line end was cut off
     rows = filter(None, map(ROW.fullmatch, lines))
     return {int(row[1]): (float(row[2]), float(row[3])) for row in rows}
-
-
-class TensorBoardLogger(Logger):
-    """Event files in a folder; a resumed run writes over the steps after ``start``.
-
-    Args:
-        images: (B, 3, H, W) uint8, over which it is drawn what the pooling looks at, at each validation; None for
-            nothing. Colours are full at nothing and at twice the uniform weight; ``attention/departure/*`` is the
-            largest departure from it.
-    """
-
-    def __init__(self, folder: Path, *, start: int, images: Tensor | None = None) -> None:
-        self._images = images
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(folder, purge_step=start + 1 if start else None)
-
-    def training(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._write(step, "", scalars)
-
-    def validation(self, step: int, metrics: Mapping[str, float], model: EmbeddingModel) -> None:
-        self._write(step, "val/", metrics)
-        if self._images is None:
-            return
-        self._write_prototype_use(step, model, self._images)
-        try:
-            maps = weight_maps(model, self._images, strongest=STRONGEST)
-        except (NoWeightsError, NoGridError):  # most poolings are not there to be looked at
-            return
-        picture = drawn_maps(maps, side=SIDE)
-        self._writer.add_image("attention", picture.pixels, step)
-        self._write(step, "attention/departure/", picture.departures)
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _write_prototype_use(self, step: int, model: EmbeddingModel, images: Tensor) -> None:
-        """A bar for each prototype, by its number: its share of the attributes of the images."""
-        with torch.no_grad(), evaluation_mode(model):
-            attributes = model(images.to(model.projection.weight.device)).attributes
-        if attributes is None:
-            return
-        use = prototype_use(attributes).cpu()
-        count = len(use)
-        self._writer.add_histogram_raw(
-            "prototypes/use",
-            min=0,
-            max=count,
-            num=count,
-            sum=1.0,
-            sum_squares=use.square().sum().item(),
-            bucket_limits=list(range(1, count + 1)),
-            bucket_counts=use.tolist(),
-            global_step=step,
-        )
-
-    def _write(self, step: int, prefix: str, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
-            self._writer.add_scalar(prefix + name.replace("@", "_at_"), value, step)
 
 
 class ProgressLogger(Logger):

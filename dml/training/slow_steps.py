@@ -8,8 +8,8 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from dml.contracts import Logger
 from dml.model import EmbeddingModel
-from dml.training.loggers import Logger
 
 __all__ = ["SlowStepLogger"]
 

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from dml.config import TrainConfig
 from dml.run_folder import RunFolder
 from dml.train import train
-from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, TensorBoardLogger, read_steps
+from dml.training import HistoryLogger, Logger, ProgressLogger, StepLogger, read_steps
 from dml.training.loggers import close_or_warn, open_or_warn, tell
 
 METRICS = {"recall@1": 0.5, "recall@2": 0.75, "r_precision": 0.3, "map@r": 0.25, "queries": 10}
@@ -70,16 +69,6 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     assert read_steps(path) == {1: (0.5, 2.0)}
     StepLogger(path, start=5).close()
     assert path.read_text() == "step,loss,gradient_norm\n1,0.5,2.0\n"
-
-
-def test_tensorboard_files_hold_the_scalars(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path, start=0)
-    logger.training(1, {"loss/total": 2.0})
-    logger.validation(1, METRICS, nn.Identity())
-    logger.close()
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert events.Scalars("loss/total")[0].value == 2.0
-    assert events.Scalars("val/recall_at_1")[0].value == 0.5
 
 
 def test_progress_shows_each_validation() -> None:
@@ -143,5 +132,5 @@ def test_a_run_whose_every_log_is_on_a_full_disk_trains_and_is_measured(
     with pytest.warns(UserWarning, match="run goes on") as said:
         train(compose_smoke("trainer.max_steps=1"), run.path)
     named = " ".join(str(warning.message) for warning in said)
-    assert all(name in named for name in ("steps.csv", "TensorBoard", "the log of step"))
+    assert all(name in named for name in ("steps.csv", "logger.tensorboard", "the log of step"))
     assert run.metrics.exists()
