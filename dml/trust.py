@@ -49,8 +49,15 @@ MODULES = (
 
 LOOK_UP = re.compile(r"\$\{.*:", re.DOTALL)  # ${oc.env:HOME}, also inside of another
 
-FUNCTIONS = frozenset({"dml.training.constant", "dml.training.one_cycle", "dml.training.plateau"})
-"""The schedules; what else dml.training has writes files."""
+FUNCTIONS = frozenset(
+    {
+        "dml.retrieval.precision_at_k",
+        "dml.training.constant",
+        "dml.training.one_cycle",
+        "dml.training.plateau",
+    }
+)
+"""Metrics and schedules; what else their packages have takes functions or writes files."""
 
 
 class UntrustedError(InputError):

@@ -21,7 +21,7 @@ from dml.distributed import is_main, world_size
 from dml.environment import describe_environment
 from dml.losses import Objective, split_by_class
 from dml.model import EmbeddingModel
-from dml.retrieval import Evaluator, choose_backend, counted_in_rankings
+from dml.retrieval import Evaluator, choose_backend
 from dml.run_folder import RunFolder
 from dml.training import (
     BestOnTest,
@@ -49,7 +49,7 @@ def build_trainer(
     """The loop, its optimizer and scheduler, with model and objective moved to the device."""
     options = checked(cfg.trainer)
     check_loggers(cfg)
-    _check_selection(cfg)
+    _check_selection(cfg, evaluator)
     sampler = build_sampler(cfg, data.train)
     first = sampler.batch(0)
     _check_zero_shot(model, objective, data.train.labels[first])
@@ -194,7 +194,7 @@ def _check_zero_shot(model: EmbeddingModel, objective: Objective, labels: NDArra
     split_by_class(torch.from_numpy(labels))
 
 
-def _check_selection(cfg: TrainConfig) -> None:
-    selectable = counted_in_rankings(cfg.evaluator.recall_at)
+def _check_selection(cfg: TrainConfig, evaluator: Evaluator) -> None:
+    selectable = evaluator.of_rankings
     if cfg.trainer.select_by not in selectable:
         raise ConfigError(f"trainer.select_by={cfg.trainer.select_by}; accepted: {', '.join(selectable)}")

@@ -17,9 +17,17 @@ from dml.devices import choose_workers, prepare_device
 from dml.distributed import is_main
 from dml.model import EmbeddingModel
 from dml.randomness import torch_seed
-from dml.retrieval import Evaluator, choose_backend
+from dml.retrieval import Evaluator, Metric, check_metric, choose_backend, introduce
 
-__all__ = ["build_data", "build_evaluator", "build_model", "build_part", "build_sampler", "read_data"]
+__all__ = [
+    "build_data",
+    "build_evaluator",
+    "build_metrics",
+    "build_model",
+    "build_part",
+    "build_sampler",
+    "read_data",
+]
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +111,18 @@ def build_sampler(cfg: TrainConfig, train: Records) -> Sampler:
     return cast(Sampler, build(cfg.sampler)(train.labels, seed=cfg.seed))
 
 
+def build_metrics(cfg: TrainConfig) -> dict[str, Metric]:
+    """The metrics that were chosen beside those that are always counted, by name.
+
+    Raises:
+        ConfigError: as in `build` and in `check_metric`.
+    """
+    chosen = {str(name): node for name, node in cast(DictConfig, cfg.metric).items() if node is not None}
+    metrics = {name: check_metric(name, build(node)) for name, node in chosen.items()}
+    introduce(metrics)
+    return metrics
+
+
 def build_evaluator(cfg: TrainConfig, data: Splits) -> Evaluator:
     """What embeds and measures a set; refuses sets that could not be measured after training."""
     options, device = checked(cfg.evaluator), prepare_device(cfg)
@@ -116,7 +136,13 @@ def build_evaluator(cfg: TrainConfig, data: Splits) -> Evaluator:
         batch_size=options.batch_size,
         num_workers=choose_workers(cfg, device),
     )
-    evaluator = Evaluator(batches, recall_at=options.recall_at, backend=options.backend, device=device)
+    evaluator = Evaluator(
+        batches,
+        recall_at=options.recall_at,
+        backend=options.backend,
+        device=device,
+        metrics=build_metrics(cfg),
+    )
     for name, records in data.measured.items():
         evaluator.check(records, "validation" if records is data.val else name)
     return evaluator

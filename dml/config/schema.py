@@ -76,6 +76,7 @@ class TrainConfig:
     scheduler: Any = MISSING
     trainer: TrainerOptions = _part(TrainerOptions)
     evaluator: EvaluatorOptions = _part(EvaluatorOptions)
+    metric: Any = option(default_factory=dict)  # by name; beside those that are always counted
     logger: Any = option(execution=True, default_factory=dict)  # by name; beside history.csv and steps.csv
 
 

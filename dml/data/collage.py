@@ -15,6 +15,7 @@ from dml.data.cifar100 import read_cifar100
 from dml.data.emoji import read_emoji
 from dml.data.protocols import hashed_half
 from dml.data.records import Records, TrainTest
+from dml.data.target_share import TargetShare
 from dml.data.transforms import random_area_crop
 from dml.errors import InputError
 from dml.randomness import numpy_generator
@@ -196,7 +197,9 @@ def collage_dataset(
 
 
 def _records(tiles: Tiles, images: CollageImages) -> Records:
-    return Records(images, np.arange(len(images)), tiles.labels, tiles.class_names, tiles.files)
+    measures = {"selection_accuracy": TargetShare(images.target_tiles)}
+    rows = np.arange(len(images))
+    return Records(images, rows, tiles.labels, tiles.class_names, tiles.files, measures=measures)
 
 
 def _emoji_tiles(root: str, target_groups: list[str], background_groups: list[str]) -> list[Tiles]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dml.contracts import DrawsImages, ImageStore
+from dml.types import Pooled
 
-__all__ = ["ImageStore", "Records", "Splits", "TrainTest", "draw_image"]
+__all__ = ["ImageStore", "Measure", "Records", "Splits", "TrainTest", "draw_image"]
+
+Measure = Callable[[Pooled, Sequence[int]], Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,9 @@ class Records:
     is_query:    (n,) True for a query, False for an image of the gallery; None if every image is both.
     levels:      other difficulties at which the set is measured too: name -> class -> group. A query searches among the
                  images of its own group alone; a class without a group takes no part.
+    measures:    what this data set alone can say of a model, by the name of its metric: called with what the model
+                 gives for some images, on any device, and with their rows, it gives a number for each, (B,) on the CPU, whose
+                 mean is the metric; None where the model does not let it.
     """
 
     images: ImageStore
@@ -35,6 +42,7 @@ class Records:
     files: tuple[str, ...]
     is_query: NDArray[np.bool_] | None = None
     levels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert len(self.rows) == len(self.labels) == len(self.files)
@@ -51,10 +59,11 @@ class Records:
         """The image at an index of this set, (H, W, 3) uint8, RGB."""
         return self.images[int(self.rows[index])]
 
-    def target_tiles(self, indices: Iterable[int]) -> NDArray[np.bool_] | None:
-        """Where the targets lie in images, (n, g, g); None from a store that does not know."""
-        known = getattr(self.images, "target_tiles", None)
-        return None if known is None else np.stack([known(int(self.rows[index])) for index in indices])
+    def measured(self, pooled: Pooled, indices: Sequence[int]) -> dict[str, Tensor]:
+        """What its measures say of images at these indices, by name, (B,) each."""
+        rows = self.rows[list(indices)].tolist() if self.measures else []
+        found = {name: measure(pooled, rows) for name, measure in self.measures.items()}
+        return {name: values for name, values in found.items() if values is not None}
 
     def select_classes(self, names: Sequence[str]) -> Records:
         """The subset of these classes, in the order of this set, with labels counted anew from 0."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from dml.errors import InputError
 from dml.retrieval.backends import choose_backend
 from dml.retrieval.embed import Embeddings, embed
 from dml.retrieval.levels import groups_of_images, metrics_within_groups
+from dml.retrieval.metric_table import Metric, counted_in_rankings
 from dml.retrieval.metrics import retrieval_metrics
 from dml.types import Batch
 
@@ -37,6 +39,7 @@ class Evaluator:
         recall_at: the K of Recall@K.
         backend: ``faiss``, ``torch``, or ``auto``, which is one of them; see `choose_backend`.
         device: where the model runs.
+        metrics: of rankings, by name, beside those that are always counted.
 
     Raises:
         InputError: an unknown backend, or one that cannot be imported.
@@ -49,10 +52,16 @@ class Evaluator:
         recall_at: Sequence[int],
         backend: str,
         device: torch.device,
+        metrics: Mapping[str, Metric] = MappingProxyType({}),
     ) -> None:
-        self._batches, self._recall_at = batches, tuple(recall_at)
+        self._batches, self._recall_at, self._metrics = batches, tuple(recall_at), metrics
         self._device = device
         self._backend, self._searches_on = choose_backend(backend, device)
+
+    @property
+    def of_rankings(self) -> list[str]:
+        """The metrics that every set has, by which a checkpoint may be chosen."""
+        return list(counted_in_rankings(self._recall_at, self._metrics))
 
     def __call__(self, model: nn.Module, records: Records) -> Evaluation:
         """Measure a set: every process embeds its share, gets all embeddings, and ranks its share of the queries.
@@ -64,13 +73,16 @@ class Evaluator:
             self._batches(records),
             device=self._device,
             collect_on=self._searches_on,
-            target_tiles=records.target_tiles,
+            measured=records.measured,
         )
         sizes = gather_numbers(len(own.labels))[:, 0].tolist()
-        embeddings = Embeddings(*(None if rows is None else gather_rows(rows, sizes) for rows in own))  # type: ignore[arg-type]
+        embeddings = Embeddings(
+            gather_rows(own.vectors, sizes),
+            gather_rows(own.labels, sizes),
+            {name: gather_rows(values, sizes) for name, values in own.of_images.items()},
+        )
         metrics = self._measure(embeddings, records.is_query)
-        if embeddings.on_target is not None:
-            metrics["selection_accuracy"] = embeddings.on_target.mean().item()
+        metrics |= {name: values.mean().item() for name, values in embeddings.of_images.items()}
         metrics |= self._levels(embeddings, records)
         return Evaluation(broadcast(metrics), embeddings._replace(vectors=embeddings.vectors.cpu()))
 
@@ -83,6 +95,7 @@ class Evaluator:
             recall_at=self._recall_at,
             backend=self._backend,
             shared=True,
+            further=self._metrics,
         )
 
     def _levels(self, embeddings: Embeddings, records: Records) -> dict[str, float]:

@@ -1,20 +1,34 @@
 """Every metric: how it is counted in a ranking, what kind of number it is, and which way is better.
 
-A metric is an entry of METRICS; evaluation, ``trainer.select_by``, the terminal and the reports read it there.
+METRICS are those that are always counted; evaluation, ``trainer.select_by``, the terminal and the reports read them
+there. A configuration may choose more, by ``metric=``, and a data set may have some of its own, `Records.measures`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["METRICS", "Metric", "Ranking", "counted_in_rankings", "metric", "ranks_of"]
+from dml.errors import ConfigError
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Ranking",
+    "check_metric",
+    "counted_in_rankings",
+    "introduce",
+    "metric",
+    "precision_at_k",
+    "ranks_of",
+]
 
 
 class Ranking(NamedTuple):
@@ -89,25 +103,75 @@ METRICS = {
     "left_out": Metric(
         kind="count", higher_is_better=False
     ),  # queries without any correct item in the gallery
-    "selection_accuracy": Metric(),  # share of the weights of the pooling that lies on the target
 }
 """By the names of metrics.json, in their order."""
 
 
+_chosen: dict[str, Metric] = {}  # by a configuration of this process: what kind of numbers they are
+
+
+def introduce(metrics: Mapping[str, Metric]) -> None:
+    """Let `metric` know metrics that a configuration has chosen, so that they are compared and shown as they are."""
+    _chosen.update(metrics)
+
+
 def metric(name: str) -> Metric:
-    """The metric of a name such as ``recall@10``; one that nobody knows any more is a share."""
-    return METRICS.get(_family(name), Metric())
+    """The metric of a name such as ``recall@10``; one that nobody here knows is a share of which more is better."""
+    family = _family(name)
+    return METRICS.get(family) or _chosen.get(family) or Metric()
 
 
-def counted_in_rankings(recall_at: Sequence[int]) -> dict[str, Callable[[Ranking], Tensor]]:
-    """What is counted in every ranking, by name, ``@k`` once for each k."""
+def precision_at_k() -> Metric:
+    """The share of correct items among the first k; of a query with fewer than k of them it cannot reach 1."""
+    return Metric(lambda ranking, k: ranking.found[:, k - 1].double() / k)
+
+
+def counted_in_rankings(
+    recall_at: Sequence[int], further: Mapping[str, Metric] = MappingProxyType({})
+) -> dict[str, Callable[[Ranking], Tensor]]:
+    """What is counted in every ranking, by name, ``@k`` once for each k; further ones last."""
     counted: dict[str, Callable[[Ranking], Tensor]] = {}
-    for name, entry in METRICS.items():
+    for name, entry in {**METRICS, **further}.items():
         if entry.of_queries is not None and name.endswith("@k"):
             counted |= {name[:-1] + str(k): partial(entry.of_queries, k=k) for k in recall_at}
         elif entry.of_queries is not None:
             counted[name] = entry.of_queries
     return counted
+
+
+def check_metric(name: str, made: object) -> Metric:
+    """The metric of a configuration, tried on a ranking of three queries of which one finds nothing among the first.
+
+    Raises:
+        ConfigError: it is no `Metric`, has a name that is taken, or does not give a finite float64 for each query.
+    """
+    promised = (
+        "a metric is dml.Metric(of_queries, kind, higher_is_better), where of_queries takes a dml.Ranking, and k if "
+        "its name ends with @k, and gives (Q,) float64; docs/extending.md has an example"
+    )
+    if not isinstance(made, Metric) or made.of_queries is None or made.kind not in ("share", "count"):
+        raise ConfigError(f"metric.{name} gives {made!r}: {promised}")
+    if _family(name) in METRICS:
+        raise ConfigError(
+            f"metric.{name} has a name that is taken; give another one than {', '.join(METRICS)}"
+        )
+    correct = torch.tensor([[True, False, True], [False, True, False], [False, False, True]])
+    ranking = Ranking(correct, correct.cumsum(dim=1), torch.tensor([2, 1, 3]))
+    try:
+        (of_queries,) = list(counted_in_rankings([1], {name: made}).values())[-1:]
+        values = of_queries(ranking)
+    except Exception as error:
+        raise ConfigError(
+            f"metric.{name} fails with a ranking of three queries: {error!r}; {promised}"
+        ) from error
+    if not isinstance(values, Tensor) or values.shape != (3,) or values.dtype != torch.float64:
+        shown = (
+            f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        )
+        raise ConfigError(f"metric.{name} gives {shown} for three queries: {promised}")
+    if not values.isfinite().all():
+        raise ConfigError(f"metric.{name} gives {values.tolist()}, which is not finite: {promised}")
+    return made
 
 
 def ranks_of(names: Iterable[str]) -> list[int]:

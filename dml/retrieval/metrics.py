@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from dml.distributed import deal, gather_numbers, gather_rows, is_main
 from dml.errors import InputError
 from dml.retrieval.backends import BLOCK, choose_backend
 from dml.retrieval.index import CHUNK_SIZE, Array, check_search, device_of
-from dml.retrieval.metric_table import Ranking, counted_in_rankings
+from dml.retrieval.metric_table import Metric, Ranking, counted_in_rankings
 from dml.retrieval.ranking import one_thread, rank
 from dml.retrieval.sets import LabelledSets, correct_items, labelled_sets
 
@@ -37,6 +38,7 @@ def retrieval_metrics(
     backend: str = "auto",
     chunk_size: int = CHUNK_SIZE,
     shared: bool = False,
+    further: Mapping[str, Metric] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Rank the gallery for every query by exact search, once, and count what is correct: by the names of metrics.json.
 
@@ -53,6 +55,7 @@ def retrieval_metrics(
 
     shared: every process of the run calls this with the same sets, ranks its share of the queries, and gets the result
     over all; otherwise the process that calls ranks them all.
+    further: metrics of one's own, by name, counted in the same ranking; a name that ends with ``@k`` once for each k.
 
     Shapes: query (Q, D), query_labels (Q,), gallery (G, D), gallery_labels (G,); tensors or numpy arrays,
     labels of any integer type. Embeddings that miss unit length by more than the rounding of float32 are brought to
@@ -80,7 +83,7 @@ def retrieval_metrics(
             "classes of a set searched in itself have at least two images."
         )
     own = rows[deal()] if shared else rows
-    counted = counted_in_rankings(recall_at)
+    counted = counted_in_rankings(recall_at, further)
     values = _rank_and_score(sets, own, counts, counted, max(recall_at), backend, chunk_size)[own]
     if shared:
         values = gather_rows(values, gather_numbers(len(values))[:, 0].tolist())

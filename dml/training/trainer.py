@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dml.config import TrainerOptions
-from dml.contracts import Logger
 from dml.distributed import barrier, copy_from_main, gather_numbers, is_main, world_size
 from dml.losses import Losses, Objective
 from dml.model import EmbeddingModel
@@ -24,7 +23,7 @@ from dml.training.checkpoint import load_checkpoint, load_part, save_unless_full
 from dml.training.class_mapping import ClassMapping
 from dml.training.gradients import BatchGradient
 from dml.training.interruption import StopRequest
-from dml.training.loggers import tell
+from dml.training.loggers import Logger, tell
 from dml.training.optimization import clip_gradient, freeze_batchnorm, warn_of_fresh_batchnorm
 from dml.training.pooling_statistics import pooling_statistics, warn_of_collapse
 from dml.training.prototype_features import initialise_prototypes

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dml.data import EvaluationTransform, Records, evaluation_batches
+from dml.data.target_share import TargetShare
 from dml.retrieval import Evaluator, embed, retrieval_metrics
 from dml.types import Pooled
 from tests.pretend_device import pretend_gpus
@@ -102,11 +103,13 @@ def test_a_set_in_which_nothing_can_be_found_is_refused_beforehand(is_query: lis
         evaluator((1,)).check(data, "test")
 
 
-class HalfMarked(np.ndarray):
+def half_marked() -> Records:
     """Images whose target lies in the upper left quarter of even rows, and everywhere in odd ones."""
 
-    def target_tiles(self, row: int) -> np.ndarray:
+    def target_tiles(row: int) -> np.ndarray:
         return np.array([[True, row % 2], [row % 2, row % 2]], dtype=bool)
+
+    return dataclasses.replace(records(), measures={"selection_accuracy": TargetShare(target_tiles)})
 
 
 class Weighing(Colours):
@@ -118,15 +121,15 @@ class Weighing(Colours):
 
 
 def test_selection_accuracy_is_the_mean_share_of_the_weights_on_the_targets() -> None:
-    data = dataclasses.replace(records(), images=records().images.view(HalfMarked))
-    evaluation = evaluator()(Weighing(), data)
-    torch.testing.assert_close(evaluation.embeddings.on_target, torch.tensor([0.7, 1.0] * 6))
+    evaluation = evaluator()(Weighing(), half_marked())
+    torch.testing.assert_close(
+        evaluation.embeddings.of_images["selection_accuracy"], torch.tensor([0.7, 1.0] * 6)
+    )
     assert evaluation.metrics["selection_accuracy"] == pytest.approx(0.85)
 
 
 def test_there_is_no_selection_accuracy_without_weights_or_without_known_targets() -> None:
-    marked = dataclasses.replace(records(), images=records().images.view(HalfMarked))
-    for model, data in ((Colours(), marked), (Weighing(), records())):
+    for model, data in ((Colours(), half_marked()), (Weighing(), records())):
         metrics = evaluator()(model, data).metrics
         assert "selection_accuracy" not in metrics
 
@@ -138,7 +141,7 @@ def test_there_is_no_selection_accuracy_without_weights_or_without_known_targets
 def test_embeddings_stay_where_the_search_is_until_the_end(
     backend: str, searched_on: str, is_query: list[bool] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, devices = dataclasses.replace(records(), images=records().images.view(HalfMarked)), []
+    data, devices = half_marked(), []
     data = dataclasses.replace(data, is_query=None if is_query is None else np.array(is_query))
 
     def watched(query: Tensor, *rest: Tensor, **options: object) -> object:
@@ -151,7 +154,9 @@ def test_embeddings_stay_where_the_search_is_until_the_end(
         found = evaluator(backend=backend, device="cuda:0")(Weighing(), data)
     assert devices == [searched_on] and found.metrics == expected.metrics
     assert torch.equal(found.embeddings.vectors, expected.embeddings.vectors)
-    assert {part.device.type for part in found.embeddings} == {"cpu"}
+    assert {part.device.type for part in (*found.embeddings[:2], *found.embeddings.of_images.values())} == {
+        "cpu"
+    }
 
 
 def test_an_unknown_backend_is_refused_before_anything_is_embedded() -> None:
