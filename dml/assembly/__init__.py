@@ -1,16 +1,30 @@
 """From a configuration to finished parts. Everything that can be refused is refused here, before anything runs."""
 
-from dml.assembly.loggers import open_loggers
+from dml.assembly.loggers import check_loggers, open_loggers
 from dml.assembly.loop import build_trainer, environment_of
-from dml.assembly.objective import build_objective
-from dml.assembly.parts import build_data, build_evaluator, build_model
+from dml.assembly.objective import build_objective, declared
+from dml.assembly.parts import (
+    NO_WEIGHTS,
+    build_data,
+    build_evaluator,
+    build_metrics,
+    build_model,
+    build_part,
+    read_data,
+)
 
 __all__ = [
+    "NO_WEIGHTS",
     "build_data",
     "build_evaluator",
+    "build_metrics",
     "build_model",
     "build_objective",
+    "build_part",
     "build_trainer",
+    "check_loggers",
+    "declared",
     "environment_of",
     "open_loggers",
+    "read_data",
 ]

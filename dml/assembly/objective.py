@@ -20,7 +20,7 @@ from dml.losses import (
 )
 from dml.randomness import torch_seed
 
-__all__ = ["build_objective"]
+__all__ = ["build_objective", "declared"]
 
 
 def build_objective(cfg: TrainConfig, train: Records) -> Objective:
@@ -42,7 +42,7 @@ def build_objective(cfg: TrainConfig, train: Records) -> Objective:
     )
 
 
-def _takes(cfg: TrainConfig, what: str) -> bool:
+def declared(cfg: TrainConfig, what: str) -> bool:
     """Whether the file of the loss says that it takes ``tuples`` or ``references``; silence is no."""
     declared = cfg.loss.get("_takes_", ())
     listed = isinstance(declared, Sequence) and not isinstance(declared, str)
@@ -67,7 +67,7 @@ def _build_miner(cfg: TrainConfig) -> torch.nn.Module | None:
             )
         return None
     miner = cast(torch.nn.Module, build(cfg.miner))
-    if not _takes(cfg, "tuples"):
+    if not declared(cfg, "tuples"):
         raise ConfigError(
             f"miner={cfg.miner['_target_']}: {cfg.loss['_target_']} is computed on all images alike, not on pairs or "
             "triplets that a miner could choose: take a pair loss such as contrastive, triplet or multi_similarity, "
@@ -95,7 +95,7 @@ def _build_memory(cfg: TrainConfig, train: Records) -> CrossBatchMemory | None:
     options = checked(cfg.memory)
     if options.batches == 0:
         return None
-    if not _takes(cfg, "references"):
+    if not declared(cfg, "references"):
         raise ConfigError(
             f"memory.batches={options.batches}: {cfg.loss['_target_']} compares no pairs with a memory; "
             "choose a pair loss such as contrastive, triplet or multi_similarity, or memory.batches=0"

@@ -20,6 +20,7 @@ from dml.randomness import torch_seed
 from dml.retrieval import Evaluator, Metric, check_metric, choose_backend, introduce
 
 __all__ = [
+    "NO_WEIGHTS",
     "build_data",
     "build_evaluator",
     "build_metrics",

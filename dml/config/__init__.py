@@ -11,7 +11,7 @@ from dml.config.options import (
     ZeroShotOptions,
     checked,
 )
-from dml.config.refusals import refusal
+from dml.config.refusals import groups, refusal
 from dml.config.schema import EXECUTION, TrainConfig, register_schema
 from dml.errors import ConfigError
 
@@ -31,6 +31,7 @@ __all__ = [
     "check_config",
     "checked",
     "config_differences",
+    "groups",
     "load_config",
     "locate",
     "read_config",

@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from dml.config.components import alternatives
 from dml.installation import CONFIGS
 
-__all__ = ["refusal"]
+__all__ = ["groups", "refusal"]
 
 WORDS = {
     bool: "true or false",
@@ -61,7 +61,7 @@ def _no_key(error: OmegaConfBaseException) -> str:
     place = node._get_full_key(None)
     names = [name for name in map(str, node) if not name.startswith("_")]
     if not place:
-        names = sorted({*names, *_groups()}.difference(INTERNAL))
+        names = sorted({*names, *groups()}.difference(INTERNAL))
     dotted = f"{place}." if place else ""
     said = (
         f"{dotted}{key}: there is no such key{_near(key, names, dotted)}ccepted: {', '.join(names) or 'none'}"
@@ -77,7 +77,7 @@ def _near(name: str, names: Collection[str], prefix: str = "") -> str:
     return f"; did you mean {' or '.join(close)}? A" if close else "; a"
 
 
-def _groups() -> set[str]:
+def groups() -> set[str]:
     """The groups that ``dml train`` chooses from."""
     defaults: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "train.yaml").defaults, resolve=False)
     named = {str(key).rpartition(" ")[2] for entry in defaults if isinstance(entry, dict) for key in entry}

@@ -31,8 +31,8 @@ class Records:
     levels:      other difficulties at which the set is measured too: name -> class -> group. A query searches among the
                  images of its own group alone; a class without a group takes no part.
     measures:    what this data set alone can say of a model, by the name of its metric: called with what the model
-                 gives for some images, on any device, and with their rows, it gives a number for each, (B,) on the CPU, whose
-                 mean is the metric; None where the model does not let it.
+                 gives for some images, on any device, and with their rows, it gives a number for each, (B,) on the
+                 CPU, whose mean is the metric; None where the model does not let it.
     """
 
     images: ImageStore
