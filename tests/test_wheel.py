@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dml
-from tests.photographs import write_photographs
+from tests.parts_of_ones_own import typed, write_parts
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,16 +64,18 @@ def test_it_holds_all_of_the_package_the_configurations_and_the_embedded_images(
     assert wheel.name.startswith(f"dml_gsp-{dml.__version__}-py3-none-any") and wheel.stat().st_size < 15e6
 
 
-def test_in_an_empty_folder_it_trains_on_own_images_reports_and_gives_the_model_back(
+def test_in_an_empty_folder_it_trains_own_parts_on_own_images_reports_and_gives_the_model_back(
     installed: Path, tmp_path: Path
 ) -> None:
-    write_photographs(tmp_path / "photos")
+    write_parts(tmp_path)  # of which ``-m`` finds what lies in the folder
+    (tmp_path / "photographs").rename(tmp_path / "photos")
     own = ["dataset=folder", "dataset.root=photos", "transform.short_side=32", "evaluator.recall_at=[1]"]
-    small = ["protocol=conventional", "sampler.classes_per_batch=3", "pooling=gap", "hydra.run.dir=run"]
-    printed = python(installed, tmp_path, "-m", "dml", "train", "debug=smoke", *own, *small)
+    small = ["protocol=conventional", "sampler.classes_per_batch=3", "hydra.run.dir=run"]
+    printed = python(installed, tmp_path, "-m", "dml", "train", *typed(), "debug=smoke", *own, *small)
     assert "run folder: " in printed and "recall@1" in printed
     assert "map@r" in python(installed, tmp_path, "-m", "dml", "report", "run")
-    code = "import dml; print(dml.__file__, dml.load_model('run').embed(['photos/test/oak/0.png']).shape)"
+    code = "import dml; model = dml.load_model('run', trust=['mine'])"
+    code += "; print(dml.__file__, model.embed(['photos/test/oak/0.png']).shape)"
     place, _, shape = python(installed, tmp_path, "-c", code).partition(" ")
     assert Path(place).is_relative_to(installed) and shape == "torch.Size([1, 128])\n"
 
