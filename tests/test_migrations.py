@@ -46,6 +46,10 @@ NOW = {  # what makes such a run today, and what is not the same any more
         ],
         [],
     ),
+    "measured": (  # of format 2: loggers were switches, and the evaluation knew the targets of a collage
+        ["trainer.max_steps=2", "dataset=collage", "sampler.classes_per_batch=8"],
+        [],
+    ),
 }
 
 Compose = Callable[..., TrainConfig]
@@ -63,7 +67,7 @@ def test_an_old_configuration_is_todays_but_for_what_would_change_its_numbers(
 
 @pytest.mark.parametrize(
     "name",
-    ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plateau", "collage", "resting"))],
+    ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plateau", "collage", "resting", "measured"))],
 )
 def test_an_old_run_that_goes_on_ends_with_the_figures_that_it_had(
     name: str, compose_smoke: Compose, tmp_path: Path

@@ -170,7 +170,7 @@ def test_a_value_that_only_the_part_of_the_run_knows_is_taken_beside_resume(
 
 
 def test_the_format_is_no_choice(compose_smoke: Compose, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"format=7: this is no choice, new runs are of format 2"):
+    with pytest.raises(ConfigError, match=r"format=7: this is no choice, new runs are of format 3"):
         open_run(compose_smoke("format=7"), tmp_path / "run")
 
 
