@@ -67,7 +67,13 @@ def test_an_old_configuration_is_todays_but_for_what_would_change_its_numbers(
 
 @pytest.mark.parametrize(
     "name",
-    ["first", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plateau", "collage", "resting", "measured"))],
+    [
+        "first",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("plateau", "collage", "resting", "measured")
+        ),
+    ],
 )
 def test_an_old_run_that_goes_on_ends_with_the_figures_that_it_had(
     name: str, compose_smoke: Compose, tmp_path: Path

@@ -70,8 +70,8 @@ def wandb_rows(folder: Path) -> tuple[set[str], list[tuple[str, int]], Rows]:
                 item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item
             }
             for key in row.keys() & {"loss/total", "val/map@r"}:
-                order.append((key, row["_step"]))
-                values[key, row["_step"]] = row[key]
+                order.append((key, row["step"]))
+                values[key, row["step"]] = row[key]
     return names, order, values
 
 
