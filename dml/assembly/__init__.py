@@ -10,6 +10,7 @@ from dml.assembly.parts import (
     build_metrics,
     build_model,
     build_part,
+    named_parts,
     read_data,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "check_loggers",
     "declared",
     "environment_of",
+    "named_parts",
     "open_loggers",
     "read_data",
 ]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import cast
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from dml.assembly.parts import build_part
-from dml.config import ConfigError, TrainConfig, build, check_component, to_plain
+from dml.assembly.parts import build_part, named_parts
+from dml.config import TrainConfig, build, check_component, to_plain
 from dml.contracts import FollowedRun, Logger
 from dml.data import Records
 from dml.devices import choose_device
@@ -50,7 +48,7 @@ def open_loggers(
         *open_or_warn(run.steps.name, lambda: StepLogger(run.steps, start=start)),
         *([SlowStepLogger(threads=threads)] if threaded else ()),
     ]
-    for name, node in _chosen(cfg).items():
+    for name, node in named_parts(cfg.logger, "logger").items():
         key = f"logger.{name}"
         loggers += open_or_warn(key, partial(build_part, node, Logger, key, run=followed))
     loggers += open_or_warn(
@@ -69,23 +67,8 @@ def check_loggers(cfg: TrainConfig) -> None:
     Raises:
         ConfigError: a ``_target_`` that is none, or an argument that it does not take.
     """
-    for name, node in _chosen(cfg).items():
-        if not OmegaConf.is_dict(node):
-            raise ConfigError(
-                f"logger.{name}={node} is no logger: choose them by logger=[tensorboard,wandb], or switch one off by "
-                f"logger.{name}=null"
-            )
+    for node in named_parts(cfg.logger, "logger").values():
         check_component(node)
-
-
-def _chosen(cfg: TrainConfig) -> dict[str, DictConfig]:
-    """The loggers by name, without those that are switched off."""
-    node = cast(DictConfig, cfg.logger)
-    if not OmegaConf.is_dict(node):
-        raise ConfigError(
-            f"logger={node} is no choice of loggers: give names, as in logger=[tensorboard,wandb]"
-        )
-    return {str(name): node[name] for name in node if node[name] is not None and node[name] is not False}
 
 
 def _spread_images(cfg: TrainConfig, records: Records) -> Tensor:

@@ -27,6 +27,7 @@ __all__ = [
     "build_model",
     "build_part",
     "build_sampler",
+    "named_parts",
     "read_data",
 ]
 
@@ -112,13 +113,33 @@ def build_sampler(cfg: TrainConfig, train: Records) -> Sampler:
     return cast(Sampler, build(cfg.sampler)(train.labels, seed=cfg.seed))
 
 
+def named_parts(node: Any, key: str) -> dict[str, DictConfig]:
+    """The components of a group of which several may be chosen, by name, without those that are switched off.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if not OmegaConf.is_dict(node):
+        raise ConfigError(
+            f"{key}={node} is no choice: give names of configs/{key}/, as in {key}=[NAME,NAME], or none"
+        )
+    chosen = {str(name): node[name] for name in node if node[name] is not None and node[name] is not False}
+    for name, part in chosen.items():
+        if not OmegaConf.is_dict(part):
+            raise ConfigError(
+                f"{key}.{name}={part} is no component: choose by name, as in {key}={name} or {key}=[{name},NAME], or "
+                f"switch it off by {key}.{name}=null"
+            )
+    return chosen
+
+
 def build_metrics(cfg: TrainConfig) -> dict[str, Metric]:
     """The metrics that were chosen beside those that are always counted, by name.
 
     Raises:
         ConfigError: as in `build` and in `check_metric`.
     """
-    chosen = {str(name): node for name, node in cast(DictConfig, cfg.metric).items() if node is not None}
+    chosen = named_parts(cfg.metric, "metric")
     metrics = {name: check_metric(name, build(node)) for name, node in chosen.items()}
     introduce(metrics)
     return metrics

@@ -5,13 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from dml.assembly import build_part, check_loggers
+from dml.assembly import build_part, check_loggers, named_parts
 from dml.checks.attempt import Attempt
 from dml.config import ConfigError, TrainConfig, to_plain
 from dml.contracts import FollowedRun, Logger
@@ -50,8 +48,8 @@ class _Tests:
     def open(self, start: int) -> list[Logger]:
         squares = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         run = FollowedRun(self.folder, start, to_plain(self.cfg), lambda: squares)
-        nodes = {str(name): node for name, node in cast(DictConfig, self.cfg.logger).items() if node}
-        return [build_part(node, Logger, f"logger.{name}", run=run) for name, node in nodes.items()]
+        chosen = named_parts(self.cfg.logger, "logger")
+        return [build_part(node, Logger, f"logger.{name}", run=run) for name, node in chosen.items()]
 
     def is_one(self) -> str | None:
         try:

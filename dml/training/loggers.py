@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dml.contracts import Logger
-from dml.errors import UserError
+from dml.errors import UserError, raised_in_dml
 from dml.model import EmbeddingModel
 
 __all__ = [
@@ -75,10 +75,8 @@ def _warn_of_failure(what: str, who: str, error: Exception) -> None:
     elif isinstance(cause, OSError) and not isinstance(cause, ConnectionError | TimeoutError):
         warn_of_lost(what, cause)
     else:
-        warnings.warn(
-            f"{who} failed ({cause!r}), and the run goes on without {what}; if it is one of dml, please report this",
-            stacklevel=3,
-        )
+        report = "; please report this" if raised_in_dml(cause) else ""
+        warnings.warn(f"{who} failed ({cause!r}), and the run goes on without {what}{report}", stacklevel=3)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -69,7 +69,7 @@ def test_they_are_chosen_by_name(typed: list[str], chosen: list[str], compose_co
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["logger.tensorboard=true"], r"logger\.tensorboard=True is no logger: choose them by logger=\[tens"),
+        (["logger.tensorboard=true"], r"logger\.tensorboard=True is no component: .* logger=\[tensorboard,NAME\]"),
         (["logger=wandb", "+logger.wandb.projekt=x"], r"logger\.wandb\.projekt: .* did you mean project"),
         (["logger.tensorboard._target_=dml.loggers.TensorbordLogger"], r"did you mean dml\.loggers\.TensorBoardLogger"),
     ],

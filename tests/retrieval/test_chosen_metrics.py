@@ -113,6 +113,20 @@ def test_what_is_no_metric_is_refused(name: str, target: str, said: str, compose
         build_metrics(chosen(compose_smoke(), name, target))
 
 
+def test_what_names_no_metric_is_refused_and_null_switches_one_off(compose_smoke: Compose) -> None:
+    assert list(build_metrics(compose_smoke("metric=precision"))) == ["precision@k"]
+    for value, said in ((3, r"metric\.precision@k=3 is no component"), ("x", r"metric\.precision@k=x is no")):
+        cfg = compose_smoke("metric=precision")
+        cfg.metric["precision@k"] = value
+        with pytest.raises(ConfigError, match=said):
+            build_metrics(cfg)
+    cfg.metric["precision@k"] = None
+    assert build_metrics(cfg) == {}
+    cfg.metric = "x"
+    with pytest.raises(ConfigError, match=r"metric=x is no choice: give names of configs/metric/"):
+        build_metrics(cfg)
+
+
 def test_a_data_set_measures_what_it_alone_knows() -> None:
     def brightness(pooled: Any, rows: Any) -> Tensor:
         return torch.tensor([float(data.images[row].mean()) for row in rows])  # type: ignore[arg-type]
