@@ -18,7 +18,7 @@ __all__ = ["TargetShare"]
 class TargetShare:
     """The share of the weights of each image that lies on its targets: `selection_accuracy` in the mean.
 
-    target_tiles: row -> (g, g) bool, where the targets lie in its picture.
+    target_tiles: row -> (g, g) bool, where the targets lie in its image.
     """
 
     def __init__(self, target_tiles: Callable[[int], NDArray[np.bool_]]) -> None:
