@@ -1,95 +1,26 @@
 """How many places a new part touches, as docs/architecture.md states: of one's own, and in this repository."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.parts_of_ones_own import FILE, GROUPS
+from tests.parts_of_ones_own import PAGE as EXTENDING
+
 ROOT = Path(__file__).parents[1]
+MODULES = {"dataset": "data"}
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-OF_ONES_OWN = {
-    "mine/pooling.py": '''
-        from torch import Tensor, nn
 
-        from dml.types import Pooled
-
-        class MiddlePooling(nn.Module):
-            """The vector of the location in the middle."""
-
-            has_attributes = False
-            pools_embedded = False
-
-            def __init__(self, in_channels: int) -> None:
-                super().__init__()
-                self.out_channels = in_channels
-
-            def forward(self, features: Tensor) -> Pooled:
-                locations = features.flatten(2)
-                return Pooled(locations[:, :, locations.shape[2] // 2])
-    ''',
-    "configs/pooling/mine.yaml": """
-        # @package _global_
-        pooling:
-          _target_: mine.pooling.MiddlePooling
-        zero_shot:
-          weight: 0.0
-    """,
-    "mine/loss.py": """
-        import torch
-        from torch import Tensor, nn
-
-        class Alignment(nn.Module):
-            def forward(self, vectors: Tensor, labels: Tensor) -> Tensor:
-                same = labels[:, None] == labels
-                return (vectors @ vectors.T)[~same].mean() - (vectors @ vectors.T)[same].mean()
-    """,
-    "configs/loss/mine.yaml": """
-        _target_: mine.loss.Alignment
-    """,
-    "mine/data.py": """
-        from dml.data import TrainTest, emoji_dataset
-
-        def half(root: str) -> TrainTest:
-            data = emoji_dataset(root)
-            return data._replace(test=data.test.select_classes(data.test.class_names[::2]))
-    """,
-    "configs/dataset/mine.yaml": """
-        _target_: mine.data.half
-        root: ${paths.data}/emoji
-    """,
-}
-
-
-def written(files: Mapping[str, str], folder: Path) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = text.strip("\n").splitlines()
-        margin = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
-        path.write_text("\n".join(line[margin:] for line in lines) + "\n")
-    (folder / "mine" / "__init__.py").touch()
-    return folder
-
-
-def test_a_pooling_a_loss_and_a_data_set_of_ones_own_are_two_files_each(tmp_path: Path) -> None:
-    folder = written(OF_ONES_OWN, tmp_path / "elsewhere")
-    words = ["pooling=mine", "loss=mine", "dataset=mine", "debug=smoke", "trainer.max_steps=1"]
-    words.append(f"hydra.run.dir={tmp_path / 'run'}")
-    result = subprocess.run(
-        [sys.executable, "train.py", "--config-dir", str(folder / "configs"), *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
-        capture_output=True,
-        text=True,
+def test_each_part_of_ones_own_is_two_files() -> None:
+    """tests/test_extending.py trains with all of them."""
+    files = sorted(name for name, _ in FILE.findall(EXTENDING))
+    assert files == sorted(
+        name
+        for group in GROUPS
+        for name in (f"mine/{MODULES.get(group, group)}.py", f"my_configs/{group}/mine.yaml")
     )
-    assert result.returncode == 0, result.stderr
-    assert 0 < json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["recall@1"] < 1
 
 
 STATED = {
