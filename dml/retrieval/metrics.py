@@ -82,11 +82,13 @@ def retrieval_metrics(
             "that no metric is defined: check that both sets use the same class numbers, and that the "
             "classes of a set searched in itself have at least two images."
         )
-    own = rows[deal()] if shared else rows
     counted = counted_in_rankings(recall_at, further)
-    values = _rank_and_score(sets, own, counts, counted, max(recall_at), backend, chunk_size)[own]
+    values = _rank_and_score(sets, rows, counts, counted, max(recall_at), backend, chunk_size, shared)
     if shared:
+        values = values[rows[deal()]]
         values = gather_rows(values, gather_numbers(len(values))[:, 0].tolist())
+    else:
+        values = values[rows]
     means = [math.fsum(column) / len(rows) for column in values.T.tolist()]
     sizes = {"queries": len(rows), "gallery": len(sets.gallery), "left_out": len(counts) - len(rows)}
     return {**dict(zip(counted, means, strict=True)), **sizes}
@@ -137,11 +139,12 @@ def _rank_and_score(
     least: int,
     backend: str,
     chunk_size: int,
+    shared: bool = False,
 ) -> Tensor:
     """Rank for some queries, which have their `counts` correct items, and score: rows as in `_per_query`, else NaN."""
     depths = counts.clamp(min=least)  # one search for all metrics: k = max(R, largest recall@k)
     values = torch.full((len(counts), len(counted)), math.nan, dtype=torch.float64)
-    for found in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size):
+    for found in rank(sets, rows, depths, backend=backend, chunk_size=chunk_size, shared=shared):
         for part, correct in zip(*(torch.split(x, BLOCK) for x in found), strict=True):
             values[part] = _per_query(correct, counts[part], counted)
     return values

@@ -9,51 +9,98 @@ Axis letters: Q queries, G gallery items, D embedding dimension, k ranks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from dml.distributed import deal
 from dml.modes import full_precision
 from dml.retrieval.backends import BACKENDS, CELLS, Neighbours, at_a_time
-from dml.retrieval.sets import GRID, UNIT_TOLERANCE, LabelledSets
+from dml.retrieval.sets import GRID, LabelledSets, search_error
+from dml.retrieval.within import candidates_within
 
 __all__ = ["one_thread", "rank", "without_own"]
 
 SPARE = 4  # candidates beyond the last rank that counts, so that near-ties there are seen
+FEWEST, MOST = 2**11, 2**22  # items of a set that is searched in itself by blocks that serve both sides
 DEEP = 32  # queries that count ranks beyond 1/32 of the gallery are ranked on all of it at once
 
 
 def rank(
-    sets: LabelledSets, rows: Tensor, depths: Tensor, *, backend: str, chunk_size: int
+    sets: LabelledSets, rows: Tensor, depths: Tensor, *, backend: str, chunk_size: int, shared: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, some queries at a time, which of their nearest items are correct, the nearest first.
 
     The work is done on the device of the sets; rows, depths and what is yielded are on the CPU. rows (n,) are the
     queries to rank, by rising depth, so that none is searched much deeper than it needs; depths (Q,) the last rank
     that counts for each query. Yields query rows (m,) and bool (m, k), with k at least the depth of each of them.
-    A row may come twice: the later is right. chunk_size queries are searched at a time.
+    A row may come twice: the later is right. chunk_size queries are searched at a time. shared: the processes of the
+    run share the search, and each one ranks those that `deal` gives it.
     """
-    device = sets.query.device
     deep = (depths[rows] + SPARE + sets.same) * DEEP > len(sets.gallery)
-    unsettled = [rows[deep]]
-    for chunk in torch.split(rows[~deep], chunk_size) if not deep.all() else ():
+    own = deal() if shared else slice(None)
+    listed, unsettled = rows[own][~deep[own]], [rows[own][deep[own]]]
+    if sets.same and FEWEST <= len(sets.gallery) <= MOST and not deep.all():
+        open_rows = []
+        for part, correct, is_open in _rank_within(sets, rows[~deep], listed, depths, shared):
+            yield part, correct
+            open_rows.append(part[is_open])
+        listed = torch.cat(open_rows) if open_rows else listed
+    for chunk in torch.split(listed, chunk_size) if len(listed) else ():
         k = int(depths[chunk].max()) + SPARE + sets.same
-        found = BACKENDS[backend](sets.query[chunk.to(device)], sets.gallery, k)
-        for part, *neighbours in zip(
-            *(torch.split(x, at_a_time(device, k)) for x in (chunk, *found)), strict=True
-        ):
-            correct, open_rows = _rank_candidates(
-                sets, part.to(device), depths[part].to(device), Neighbours(*neighbours)
-            )
-            yield part, correct.cpu()
-            unsettled.append(part[open_rows.cpu()])
+        for part, correct, is_open in _rank_lists(sets, chunk, depths, k, BACKENDS[backend]):
+            yield part, correct
+            unsettled.append(part[is_open])
     rows = torch.cat(unsettled)
     if len(rows):
         gallery = sets.gallery.double()
         for part in torch.split(rows, min(chunk_size, max(1, CELLS // 2 // len(gallery)))):
-            yield part, _rank_whole_gallery(sets, gallery, part.to(device), int(depths[part].max())).cpu()
+            yield (
+                part,
+                _rank_whole_gallery(sets, gallery, part.to(sets.query.device), int(depths[part].max())).cpu(),
+            )
+
+
+def _rank_within(
+    sets: LabelledSets, rows: Tensor, own: Tensor, depths: Tensor, shared: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Search a set in itself for some queries, and rank the own ones of them: as `_rank_lists`."""
+    device = sets.query.device
+    enough = (depths + SPARE).to(device)
+    found = candidates_within(sets, rows.to(device), enough, shared=shared)
+    start = 0
+    while start < len(own):
+        part = own[start : start + at_a_time(device, int(depths[own[start]]) + SPARE)]
+        here, depth, k = part.to(device), depths[part].to(device), int(depths[part].max()) + SPARE
+        similarities, indices = found.first(here, k)
+        least = torch.maximum(similarities[:, -1], found.floors[here])
+        is_open = _too_few(similarities, depth, least, found.doubt)
+        yield (
+            part,
+            _settled(sets, here, Neighbours(similarities, indices), is_open, found.doubt).cpu(),
+            is_open.cpu(),
+        )
+        start += len(part)
+
+
+def _rank_lists(
+    sets: LabelledSets,
+    rows: Tensor,
+    depths: Tensor,
+    k: int,
+    search: Callable[[Tensor, Tensor, int], Neighbours],
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Search for lists of k and rank them: rows (m,), what is correct (m, k), and where the lists may be too short."""
+    device, doubt = sets.query.device, 2 * search_error(sets.query.shape[1])
+    lists = search(sets.query[rows.to(device)], sets.gallery, k)
+    for part, *found in zip(*(torch.split(x, at_a_time(device, k)) for x in (rows, *lists)), strict=True):
+        here, depth = part.to(device), depths[part].to(device)
+        with one_thread():
+            neighbours = without_own(here, Neighbours(*found)) if sets.same else Neighbours(*found)
+            is_open = _too_few(neighbours.similarities, depth, neighbours.similarities[:, -1], doubt)
+        yield part, _settled(sets, here, neighbours, is_open, doubt).cpu(), is_open.cpu()
 
 
 @contextmanager
@@ -67,16 +114,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _too_few(similarities: Tensor, depths: Tensor, least: Tensor, doubt: float) -> Tensor:
+    """Whether an item that was not found, and is no more similar than the least, may belong up to the depth: (m,)."""
+    return similarities.gather(1, depths[:, None] - 1)[:, 0] - least <= doubt
+
+
 @one_thread()
-def _rank_candidates(
-    sets: LabelledSets, rows: Tensor, depths: Tensor, found: Neighbours
-) -> tuple[Tensor, Tensor]:
-    """Rank the found candidates (m, k); the second result (m,) marks rows where they may be too few."""
-    similarities, indices = without_own(rows, found) if sets.same else found
-    correct = sets.gallery_labels[indices] == sets.query_labels[rows, None]
-    doubt = 2 * _search_error(sets.query.shape[1])  # nearer similarities than this may be in the wrong order
-    open_rows = similarities.gather(1, depths[:, None] - 1)[:, 0] - similarities[:, -1] <= doubt
-    doubtful = _doubtful(similarities, correct, doubt) & ~open_rows[:, None]
+def _settled(sets: LabelledSets, rows: Tensor, found: Neighbours, is_open: Tensor, doubt: float) -> Tensor:
+    """Which of the items found (m, k) are correct, in their exact order; rows that are open are left as they are."""
+    similarities, indices = found
+    correct = (sets.gallery_labels[indices] == sets.query_labels[rows, None]) & (indices >= 0)
+    doubtful = _doubtful(similarities, correct, doubt) & ~is_open[:, None]
     again = doubtful.any(dim=1).nonzero().flatten()
     if len(again):
         settled = similarities.double()
@@ -85,7 +133,7 @@ def _rank_candidates(
             x, y = sets.query[rows[row]].double(), sets.gallery[indices[row, column]]
             settled[row, column] = x.mul_(y).sum(dim=1)
         correct[again] = _wrong_first(settled[again], correct[again], correct.shape[1])
-    return correct, open_rows
+    return correct
 
 
 def without_own(rows: Tensor, found: Neighbours) -> Neighbours:
@@ -95,16 +143,6 @@ def without_own(rows: Tensor, found: Neighbours) -> Neighbours:
     keep = found.indices != rows[:, None]
     keep[keep.all(dim=1), -1] = False
     return Neighbours(*(x[keep].view(len(rows), -1) for x in found))
-
-
-def _search_error(embedding_dim: int) -> float:
-    """Bound the error of a float32 dot product of two unit vectors, in any order of summation.
-
-    |error| <= D u |x|·|y| / (1 - D u), u = 2^-24. Source: Higham, Accuracy and Stability of Numerical
-    Algorithms, section 3.1.
-    """
-    rounding = embedding_dim * 2.0**-24
-    return rounding / (1 - rounding) * (1 + UNIT_TOLERANCE) ** 2
 
 
 def _doubtful(similarities: Tensor, correct: Tensor, doubt: float) -> Tensor:

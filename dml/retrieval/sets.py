@@ -20,7 +20,15 @@ from dml.errors import InputError, WrongTypeError
 from dml.retrieval.backends import at_a_time
 from dml.retrieval.index import Array, float32_embeddings
 
-__all__ = ["GRID", "UNIT_TOLERANCE", "LabelledSets", "correct_items", "labelled_sets", "round_to_grid"]
+__all__ = [
+    "GRID",
+    "UNIT_TOLERANCE",
+    "LabelledSets",
+    "correct_items",
+    "labelled_sets",
+    "round_to_grid",
+    "search_error",
+]
 
 GRID = 2.0**-25  # finer than what float32 resolves of a similarity near 1 (2^-24)
 UNIT_TOLERANCE = 1e-6  # on the length; normalising in float32 leaves a few 1e-7
@@ -96,6 +104,16 @@ def _lengths(x: Tensor) -> Tensor:
         squares[:, :half] += squares[:, width - half :]
         squares = squares[:, : width - half]
     return squares.sqrt().float()
+
+
+def search_error(embedding_dim: int) -> float:
+    """Bound the error of a float32 dot product of two unit vectors, in any order of summation.
+
+    |error| <= D u |x|·|y| / (1 - D u), u = 2^-24. Source: Higham, Accuracy and Stability of Numerical
+    Algorithms, section 3.1.
+    """
+    rounding = embedding_dim * 2.0**-24
+    return rounding / (1 - rounding) * (1 + UNIT_TOLERANCE) ** 2
 
 
 def round_to_grid(embeddings: Tensor) -> Tensor:

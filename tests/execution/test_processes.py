@@ -76,7 +76,7 @@ def test_figures_of_a_shared_search_are_those_of_one_process_to_the_last_bit(
 ) -> None:
     figures = json.loads((written_by_several / "figures.json").read_text())
     alone = {name: dict(retrieval_metrics(*sets)) for name, sets in hard_sets().items()}
-    assert figures == {f"{name}, {by}": alone[name] for name in alone for by in ("faiss", "torch")}
+    assert figures == {f"{name}, {by}": alone[name] for name in alone for by in ("faiss", "torch", "blocks")}
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to read the threads from")

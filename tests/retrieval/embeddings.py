@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dml.retrieval import retrieval_metrics
+from dml.retrieval import ranking, retrieval_metrics, within
 
-__all__ = ["clustered", "coarse", "hard_sets", "shared_figures"]
+__all__ = ["clustered", "coarse", "hard_sets", "search_by_small_blocks", "shared_figures"]
 
 
 def clustered(
@@ -30,6 +31,13 @@ def coarse(count: int, classes: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     return signs / 2, torch.randint(classes, (count,), generator=generator)
 
 
+def search_by_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search every set that is its own gallery by blocks that serve both sides, as only large ones are."""
+    monkeypatch.setattr(ranking, "FEWEST", 1)
+    monkeypatch.setattr(within, "TILE", 24)
+    monkeypatch.setattr(within, "SAMPLES", (16, 64))
+
+
 def hard_sets() -> dict[str, tuple[Tensor, ...]]:
     """Arguments of retrieval_metrics, by what is hard about them."""
     x, y = clustered(700, 60)
@@ -47,9 +55,15 @@ def hard_sets() -> dict[str, tuple[Tensor, ...]]:
 
 
 def shared_figures() -> dict[str, dict[str, Any]]:
-    """What every process of the group finds if each ranks its share, by set and backend."""
-    return {
-        f"{name}, {backend}": dict(retrieval_metrics(*sets, backend=backend, chunk_size=64, shared=True))
-        for name, sets in hard_sets().items()
-        for backend in ("faiss", "torch")
-    }
+    """What every process of the group finds if each ranks its share, by set and way."""
+    found = {}
+    for way in ("faiss", "torch", "blocks"):
+        with pytest.MonkeyPatch.context() as patch:
+            if way == "blocks":
+                search_by_small_blocks(patch)
+                patch.setattr(ranking, "DEEP", 1)
+            for name, sets in hard_sets().items():
+                backend = "auto" if way == "blocks" else way
+                metrics = retrieval_metrics(*sets, backend=backend, chunk_size=64, shared=True)
+                found[f"{name}, {way}"] = dict(metrics)
+    return found

@@ -16,7 +16,7 @@ from dml.retrieval.metrics import _answerable
 from dml.retrieval.sets import _lengths
 from tests.pretend_device import pretend_gpus
 from tests.retrieval.arithmetic import OtherArithmetic
-from tests.retrieval.embeddings import clustered, hard_sets
+from tests.retrieval.embeddings import clustered, hard_sets, search_by_small_blocks
 
 GPU = torch.device("cuda:0")
 
@@ -42,13 +42,15 @@ def test_the_other_device_really_computes_otherwise(other_device: torch.device) 
     assert not torch.equal(here.similarities, there.similarities.cpu())
 
 
-@pytest.mark.parametrize("deep", [1, 32], ids=["candidates", "whole gallery"])
+@pytest.mark.parametrize("way", ["lists", "whole gallery", "blocks"])
 @pytest.mark.parametrize("backend", ["faiss", "torch", "auto"])
 @pytest.mark.parametrize("case", hard_sets())
 def test_another_device_finds_the_same_to_the_last_bit(
-    case: str, backend: str, deep: int, other_device: torch.device, monkeypatch: pytest.MonkeyPatch
+    case: str, backend: str, way: str, other_device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranking, "DEEP", deep)
+    monkeypatch.setattr(ranking, "DEEP", 32 if way == "whole gallery" else 1)
+    if way == "blocks":
+        search_by_small_blocks(monkeypatch)
     sets = hard_sets()[case]
     there = tuple(part.to(other_device) for part in sets)
     assert figures(there, backend, chunk_size=100) == figures(sets, "faiss")
@@ -76,10 +78,10 @@ def test_more_is_settled_at_a_time_on_a_gpu_where_each_time_it_would_be_waited_f
 ) -> None:
     x, y = clustered(3000, 600)
     settled: list[int] = []
-    settle = ranking._rank_candidates
+    settle = ranking._settled
     monkeypatch.setattr(
         ranking,
-        "_rank_candidates",
+        "_settled",
         lambda sets, rows, *rest: settled.append(len(rows)) or settle(sets, rows, *rest),
     )
     here, there = figures((x, y), "torch"), figures((x.to(other_device), y), "torch")

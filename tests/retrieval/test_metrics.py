@@ -16,8 +16,8 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from dml.retrieval import average_precisions, query_scores, ranking, retrieval_metrics
-from tests.retrieval.embeddings import clustered, coarse
+from dml.retrieval import average_precisions, query_scores, ranking, retrieval_metrics, within
+from tests.retrieval.embeddings import clustered, coarse, search_by_small_blocks
 
 BACKENDS = ("faiss", "torch")
 NAMES = ("recall@1", "recall@2", "recall@4", "recall@8", "r_precision", "map@r")
@@ -59,10 +59,15 @@ def collapsed_metrics(*args, **kwargs) -> dict[str, float]:
         return retrieval_metrics(*args, **kwargs)
 
 
-@pytest.fixture(params=["candidates", "whole gallery"])
+@pytest.fixture(params=["lists", "whole gallery", "blocks", "blocks, trimmed"])
 def path(request, monkeypatch):
-    """Small galleries are ranked whole; DEEP = 1 sends them through the candidate list as large ones are."""
-    monkeypatch.setattr(ranking, "DEEP", 1 if request.param == "candidates" else 32)
+    """Small galleries are ranked whole; here they are searched as large ones are, and by blocks of a few items."""
+    if request.param != "whole gallery":
+        monkeypatch.setattr(ranking, "DEEP", 1)
+    if request.param.startswith("blocks"):
+        search_by_small_blocks(monkeypatch)
+    if request.param == "blocks, trimmed":
+        monkeypatch.setattr(within, "KEPT", 500)
 
 
 # --- the numbers -------------------------------------------------------------------------------------------
