@@ -18,8 +18,9 @@ from dml.errors import InputError
 from dml.retrieval.backends import BLOCK, choose_backend
 from dml.retrieval.index import CHUNK_SIZE, Array, check_search, device_of
 from dml.retrieval.metric_table import Metric, Ranking, counted_in_rankings
-from dml.retrieval.ranking import one_thread, rank
+from dml.retrieval.ranking import rank
 from dml.retrieval.sets import LabelledSets, correct_items, labelled_sets
+from dml.retrieval.threads import one_thread
 
 __all__ = ["average_precisions", "query_scores", "retrieval_metrics"]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,9 +18,10 @@ from dml.distributed import deal
 from dml.modes import full_precision
 from dml.retrieval.backends import BACKENDS, CELLS, Neighbours, at_a_time
 from dml.retrieval.sets import GRID, LabelledSets, search_error
+from dml.retrieval.threads import in_threads
 from dml.retrieval.within import candidates_within
 
-__all__ = ["one_thread", "rank", "without_own"]
+__all__ = ["rank", "without_own"]
 
 SPARE = 4  # candidates beyond the last rank that counts, so that near-ties there are seen
 FEWEST, MOST = 2**11, 2**22  # items of a set that is searched in itself by blocks that serve both sides
@@ -70,19 +70,19 @@ def _rank_within(
     device = sets.query.device
     enough = (depths + SPARE).to(device)
     found = candidates_within(sets, rows.to(device), enough, shared=shared)
-    start = 0
-    while start < len(own):
-        part = own[start : start + at_a_time(device, int(depths[own[start]]) + SPARE)]
-        here, depth, k = part.to(device), depths[part].to(device), int(depths[part].max()) + SPARE
-        similarities, indices = found.first(here, k)
-        least = torch.maximum(similarities[:, -1], found.floors[here])
-        is_open = _too_few(similarities, depth, least, found.doubt)
-        yield (
-            part,
-            _settled(sets, here, Neighbours(similarities, indices), is_open, found.doubt).cpu(),
-            is_open.cpu(),
-        )
-        start += len(part)
+
+    def ranked(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        here, depth = part.to(device), depths[part].to(device)
+        neighbours = Neighbours(*found.first(here, int(depth.max()) + SPARE))
+        least = torch.maximum(neighbours.similarities[:, -1], found.floors[here])
+        is_open = _too_few(neighbours.similarities, depth, least, found.doubt)
+        return part, _settled(sets, here, neighbours, is_open, found.doubt).cpu(), is_open.cpu()
+
+    yield from in_threads(
+        ranked,
+        torch.split(own, at_a_time(device, int(depths[own].max()) + SPARE)) if len(own) else (),
+        device,
+    )
 
 
 def _rank_lists(
@@ -95,23 +95,17 @@ def _rank_lists(
     """Search for lists of k and rank them: rows (m,), what is correct (m, k), and where the lists may be too short."""
     device, doubt = sets.query.device, 2 * search_error(sets.query.shape[1])
     lists = search(sets.query[rows.to(device)], sets.gallery, k)
-    for part, *found in zip(*(torch.split(x, at_a_time(device, k)) for x in (rows, *lists)), strict=True):
+
+    def ranked(some: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        part, neighbours = some[0], Neighbours(*some[1:])
         here, depth = part.to(device), depths[part].to(device)
-        with one_thread():
-            neighbours = without_own(here, Neighbours(*found)) if sets.same else Neighbours(*found)
-            is_open = _too_few(neighbours.similarities, depth, neighbours.similarities[:, -1], doubt)
-        yield part, _settled(sets, here, neighbours, is_open, doubt).cpu(), is_open.cpu()
+        if sets.same:
+            neighbours = without_own(here, neighbours)
+        is_open = _too_few(neighbours.similarities, depth, neighbours.similarities[:, -1], doubt)
+        return part, _settled(sets, here, neighbours, is_open, doubt).cpu(), is_open.cpu()
 
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to one thread on the CPU: in small blocks its threads would only wait, and hinder faiss'."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    parts = zip(*(torch.split(x, at_a_time(device, k)) for x in (rows, *lists)), strict=True)
+    yield from in_threads(ranked, parts, device)
 
 
 def _too_few(similarities: Tensor, depths: Tensor, least: Tensor, doubt: float) -> Tensor:
@@ -119,7 +113,6 @@ def _too_few(similarities: Tensor, depths: Tensor, least: Tensor, doubt: float) 
     return similarities.gather(1, depths[:, None] - 1)[:, 0] - least <= doubt
 
 
-@one_thread()
 def _settled(sets: LabelledSets, rows: Tensor, found: Neighbours, is_open: Tensor, doubt: float) -> Tensor:
     """Which of the items found (m, k) are correct, in their exact order; rows that are open are left as they are."""
     similarities, indices = found

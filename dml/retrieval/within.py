@@ -14,7 +14,9 @@ Axis letters: N items, D embedding dimension, n queries, M pairs kept.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ from dml.distributed import deal, gather_numbers, gather_rows, share, world_size
 from dml.modes import full_precision
 from dml.retrieval.backends import CELLS, no_tf32
 from dml.retrieval.sets import LabelledSets, search_error
+from dml.retrieval.threads import in_threads
 
 __all__ = ["Candidates", "candidates_within"]
 
@@ -50,6 +53,10 @@ class Code(NamedTuple):
     def step(self) -> float:
         """Between one similarity and the next."""
         return 2.0 ** (1 - self.similarity)
+
+    def query(self, queries: Tensor) -> Tensor:
+        """Queries in their place of a pair."""
+        return queries << self.item + self.similarity
 
     def falling(self, similarities: Tensor) -> Tensor:
         """float32 to int64 in its place of a pair: the larger, the less similar."""
@@ -132,7 +139,8 @@ class _Search:
         )  # any seed gives equal metrics
         sampled = sampled[: max(SAMPLES[0], min(SAMPLES[1], int(count * SAMPLE)))].to(self.x.device)
         own = self.rows[share(len(self.rows))] if self.shared else self.rows
-        reached = torch.cat([self.reached_in(sampled, part) for part in torch.split(own, TILE)])
+        parts = in_threads(partial(self.reached_in, sampled), torch.split(own, TILE), own.device)
+        reached = torch.cat(list(parts))
         return gather_rows(reached, gather_numbers(len(own))[:, 0].tolist()) if self.shared else reached
 
     def reached_in(self, sampled: Tensor, rows: Tensor) -> Tensor:
@@ -175,7 +183,7 @@ class _Search:
 
     def starts(self, pairs: Tensor) -> Tensor:
         queries = torch.arange(len(self.x) + 1, device=pairs.device)
-        return torch.searchsorted(pairs, queries << self.code.item + self.code.similarity)
+        return torch.searchsorted(pairs, self.code.query(queries))
 
     def best_of(self, pairs: Tensor) -> Tensor:
         """The first of sorted pairs that are enough for each query; its floor rises to the last of them."""
@@ -190,40 +198,54 @@ class _Search:
 
     def pairs(self) -> Iterator[Tensor]:
         """The pairs of a query and an item that reaches its floor, those of a block together."""
-        order = (
-            self.floors.argsort()
-        )  # like with like: one floor does for a block; what is no query comes last
-        queries = int((self.floors < math.inf).sum())
-        x, code = self.x[order], order << self.code.item + self.code.similarity
-        blocks = list(self.blocks(queries))
-        for a, b in blocks[deal()] if self.shared else blocks:
-            products = x[a] @ x[b].T
-            if a == b:
-                products.fill_diagonal_(-math.inf)
-            floor = self.floors[order[a]], self.floors[order[b]]
-            hits = _places(products >= min(part.min().item() for part in floor))
-            similarities = products.view(-1).index_select(0, hits)
-            falling = self.code.falling(similarities)
-            i, j = hits // products.shape[1], hits % products.shape[1]
-            sides = (i, j, floor[0], code[a], order[b]), (j, i, floor[1], code[b], order[a])
-            for query, item, floors, codes, items in sides[: 1 if a == b else 2]:
-                kept = _places(similarities >= floors.index_select(0, query))
-                query, item = query.index_select(0, kept), item.index_select(0, kept)
-                yield (
-                    codes.index_select(0, query) + falling.index_select(0, kept) + items.index_select(0, item)
-                )
-
-    def blocks(self, queries: int) -> Iterator[tuple[slice, slice]]:
-        """The blocks of half of all products, but for those of two items beyond the queries."""
         side = TILE if self.x.device.type == "cpu" else 4 * TILE
+        self.order = self.floors.argsort()  # like with like: one floor does for a block; no queries come last
+        self.ordered = self.x[self.order]
+        blocks = list(self.blocks(int((self.floors < math.inf).sum()), side))
+        here = threading.local()
+
+        def of_block(block: tuple[slice, slice]) -> Tensor:
+            if not hasattr(here, "memory"):
+                here.memory = self.x.new_empty(
+                    side * side
+                )  # one for all blocks, so that it stays in the cache
+            return self.pairs_of_block(*block, here.memory)
+
+        return in_threads(of_block, blocks[deal()] if self.shared else blocks, self.x.device)
+
+    def pairs_of_block(self, a: slice, b: slice, memory: Tensor) -> Tensor:
+        x, y, order = self.ordered[a], self.ordered[b], (self.order[a], self.order[b])
+        products = torch.mm(x, y.T, out=memory[: len(x) * len(y)].view(len(x), len(y)))
+        if a == b:
+            products.fill_diagonal_(-math.inf)
+        floors = self.floors[order[0]], self.floors[order[1]]
+        hits = _at_least(products, min(part.min().item() for part in floors))
+        similarities = products.view(-1).index_select(0, hits)
+        falling = self.code.falling(similarities)
+        places = hits // len(y), hits % len(y)
+        pairs = []
+        for one, other in ((0, 1), (1, 0))[: 1 if a == b else 2]:
+            reach = _set(similarities >= floors[one].index_select(0, places[one]))
+            query, item = (order[s].index_select(0, places[s].index_select(0, reach)) for s in (one, other))
+            pairs.append(self.code.query(query) + falling.index_select(0, reach) + item)
+        return torch.cat(pairs)
+
+    def blocks(self, queries: int, side: int) -> Iterator[tuple[slice, slice]]:
+        """The blocks of half of all products, but for those of two items beyond the queries."""
         starts = range(0, len(self.x), side)
         for place, a in enumerate(starts):
             if a < queries:
                 yield from ((slice(a, a + side), slice(b, b + side)) for b in starts[place:])
 
 
-def _places(mask: Tensor) -> Tensor:
-    """Where a mask is set, in the order of its memory."""
+def _at_least(products: Tensor, floor: float) -> Tensor:
+    """The places (h,) in a flattened block that reach a floor; on a CPU numpy scans it fastest."""
+    if products.device.type != "cpu":
+        return _set(products >= floor)
+    return torch.from_numpy(np.flatnonzero(products.numpy() >= floor))
+
+
+def _set(mask: Tensor) -> Tensor:
     if mask.device.type != "cpu":
         return mask.flatten().nonzero().flatten()
     return torch.from_numpy(np.flatnonzero(mask.numpy()))

@@ -101,16 +101,13 @@ def test_of_a_collapsed_set_nothing_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("count", "queries"), [(100, 100), (100, 30), (24, 24), (25, 1)])
-def test_blocks_meet_each_query_with_each_item_once(
-    count: int, queries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(within, "TILE", 24)
+def test_blocks_meet_each_query_with_each_item_once(count: int, queries: int) -> None:
     x, y = clustered(count, 5)
     sets = labelled_sets(x, y, None, None, device=torch.device("cpu"))
     search = within._Search(sets, torch.arange(count), torch.full((count,), 4), shared=False)
     met = [
         {i, j}
-        for a, b in search.blocks(queries)
+        for a, b in search.blocks(queries, 24)
         for i, j in itertools.product(range(count)[a], range(count)[b])
         if a != b or i < j
     ]
