@@ -18,12 +18,14 @@ from hydra import compose, initialize_config_dir
 from dml.config import TrainConfig, register_schema
 from dml.train import train
 from dml.training import Trainer
+from tests.emoji_once import decode_emoji_once
 from tests.noise import assemble
 from tests.pretend_device import pretend_gpus
 
 ROOT = Path(__file__).parent.parent
 
 register_schema()
+decode_emoji_once()
 
 
 def compose_config(*overrides: str) -> TrainConfig:

@@ -4,7 +4,6 @@ import itertools
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from dml.config import TrainConfig
+from tests.children import run_dml
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,12 +22,12 @@ TRAINING = [command for command in COMMANDS if command.startswith("dml train")]
 
 
 def run(command: str, **places: Path) -> str:
-    """Run a command of the README with this interpreter, its places filled in."""
+    """Run a command of the README, its places filled in."""
     for name, path in places.items():
         command = command.replace(name, str(path))
     words = shlex.split(command)
     assert words[0] == "dml"
-    result = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+    result = run_dml(*words[1:])
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 

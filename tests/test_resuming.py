@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from dml.resuming import OpenedRun, open_run
 from dml.runs import start_run
 from dml.train import train
 from dml.training import Logger, Trainer
+from tests.children import run_dml
 from tests.photographs import write_photographs
 
 Compose = Callable[..., TrainConfig]
@@ -163,8 +162,7 @@ def test_a_value_that_only_the_part_of_the_run_knows_is_taken_beside_resume(
     before = (folder / "metrics.json").read_bytes()
     (folder / "metrics.json").unlink()  # as if it had been stopped in the last evaluation
     cache = ["dataset.cache=true", f"dataset.cache_folder={tmp_path / 'cache'}"]
-    command = [sys.executable, "train.py", f"resume={folder}", *cache]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    done = run_dml("train", f"resume={folder}", *cache)
     assert done.returncode == 0 and (folder / "metrics.json").read_bytes() == before, done.stderr
     assert any((tmp_path / "cache").iterdir()) and load_config(folder / "config.yaml").dataset.cache is True
 

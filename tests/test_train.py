@@ -13,6 +13,7 @@ import pytest
 from dml.config import TrainConfig
 from dml.runs import load_metrics
 from dml.train import train
+from tests.children import run_dml, start_dml
 
 ROOT = Path(__file__).parent.parent
 Compose = Callable[..., TrainConfig]
@@ -47,30 +48,14 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(
     num_workers: int, smoke_run: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "train.py",
-        "debug=smoke",
-        f"hydra.run.dir={folder}",
-        f"num_workers={num_workers}",
-    ]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    while not (folder / "checkpoints" / "last.pt").exists() and process.poll() is None:
+    command = start_dml("train", "debug=smoke", f"hydra.run.dir={folder}", f"num_workers={num_workers}")
+    while not (folder / "checkpoints" / "last.pt").exists() and command.process.is_alive():
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    message = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and f"resume={folder}" in message, message
+    os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    done = command.end()
+    assert done.returncode == 130 and f"resume={folder}" in done.stderr, done.stderr
     assert not (folder / "metrics.json").exists()
-    resumed = subprocess.run(
-        [sys.executable, "train.py", f"resume={folder}"], cwd=ROOT, capture_output=True, text=True
-    )
+    resumed = run_dml("train", f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
     assert figures(folder) == figures(smoke_run)
 
@@ -90,11 +75,11 @@ def test_ctrl_c_in_the_final_evaluation_leaves_it_to_the_resumed_run(
 
 
 def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
-    command = [sys.executable, "train.py", "-m", "debug=smoke", "trainer.max_steps=0"]
+    command = ["train", "-m", "debug=smoke", "trainer.max_steps=0"]
     folder = tmp_path / "photos #2, (2024)"
     places = [f"dataset.root={ROOT / 'data' / 'emoji'}", f"paths.runs={'x' * 250}"]
     sweep = [f"hydra.sweep.dir={folder}", "pooling.num_prototypes=4,0,8", *places]
-    result = subprocess.run([*command, *sweep], cwd=ROOT, capture_output=True, text=True)
+    result = run_dml(*command, *sweep)
     assert result.returncode != 0 and "error: num_prototypes is 0" in result.stderr
     assert (
         len(list(folder.glob("*/metrics.json"))) == 2

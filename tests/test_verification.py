@@ -1,10 +1,7 @@
 """A run proves that it can be repeated."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +16,14 @@ from dml.reporting import print_verification
 from dml.run_folder import RunFolder
 from dml.runs import open_run, start_run
 from dml.verification import Verification, repeat_steps
+from tests.children import run_dml
 from tests.photographs import write_photographs
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_command_repeats_a_run_to_the_last_bit(smoke_run: Path) -> None:
-    command = [sys.executable, "-m", "dml", "verify", str(smoke_run), "--steps", "4"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = run_dml("verify", smoke_run, "--steps", 4)
     if result.returncode:  # another number of threads than in this process is named as the likely cause
         assert "torch_threads" in result.stdout, result.stdout + result.stderr
     else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dml.assembly import build_data
@@ -35,6 +36,40 @@ class Leak(NamedTuple):
     other_file: str
     other_label: str
     similarity: float
+
+
+class LeakingPairs(Sequence[Leak]):
+    """Leaks that get their names when they are looked at: a model that tells little apart finds millions.
+
+    where: part and number in it of each image; rows: (n, 2) images of each pair; similarities: (n,).
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, Records],
+        where: Sequence[tuple[str, int]],
+        rows: NDArray[np.int64],
+        similarities: NDArray[np.float64],
+    ) -> None:
+        self._parts, self._where, self._rows, self._similarities = parts, where, rows, similarities
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Leak: ...
+    @overload
+    def __getitem__(self, index: slice) -> LeakingPairs: ...
+    def __getitem__(self, index: int | slice) -> Leak | LeakingPairs:
+        if isinstance(index, slice):
+            return LeakingPairs(self._parts, self._where, self._rows[index], self._similarities[index])
+        i, j = self._rows[index].tolist()
+        return Leak(*self._named(i), *self._named(j), float(self._similarities[index]))
+
+    def _named(self, row: int) -> tuple[str, str, str]:
+        name, number = self._where[row]
+        records = self._parts[name]
+        return name, records.files[number], records.class_names[records.labels[number]]
 
 
 @dataclass(frozen=True)
@@ -73,16 +108,21 @@ def find_leaks(
         above = _own_threshold(model, list(parts.values())[-1])
     if not -1 <= above <= 1 + 1e-6:
         raise InputError(f"above={above}: a similarity lies between -1 and 1")
-    where = [(name, number) for name, part in parts.items() for number in range(len(part))]
+    return Leaks(above, {name: len(part) for name, part in parts.items()}, _pairs(parts, vectors, above))
+
+
+def _pairs(parts: dict[str, Records], vectors: NDArray[np.float32], above: float) -> LeakingPairs:
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
     blocks = [(start, vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK)]
     found = []
     for start, block in blocks:
-        later = (other for other in blocks if other[0] >= start)
-        for i, j, score in zip(*(x.tolist() for x in pairs_above(block, start, later, above)), strict=True):
-            if where[i][0] != where[j][0]:
-                found.append(Leak(*_named(parts, *where[i]), *_named(parts, *where[j]), score))
-    sizes = {name: len(part) for name, part in parts.items()}
-    return Leaks(above, sizes, sorted(found, key=lambda leak: (-leak.similarity, leak)))
+        i, j, scores = pairs_above(block, start, (other for other in blocks if other[0] >= start), above)
+        across = part_of[i] != part_of[j]
+        found.append((i[across], j[across], scores[across]))
+    i, j, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    order = np.lexsort([j, i, -scores])
+    where = [(name, number) for name, part in parts.items() for number in range(len(part))]
+    return LeakingPairs(parts, where, np.stack([i[order], j[order]], axis=1), scores[order])
 
 
 def _parts(splits: Splits, run: str | os.PathLike[str]) -> dict[str, Records]:
@@ -97,8 +137,3 @@ def _parts(splits: Splits, run: str | os.PathLike[str]) -> dict[str, Records]:
 def _own_threshold(model: EmbeddingModel, records: Records) -> float:
     numbers = range(0, len(records), max(1, len(records) // SAMPLE))
     return copy_threshold(model, [Image.fromarray(records.image(number)) for number in numbers][:SAMPLE])
-
-
-def _named(parts: dict[str, Records], name: str, number: int) -> tuple[str, str, str]:
-    records = parts[name]
-    return name, records.files[number], records.class_names[records.labels[number]]

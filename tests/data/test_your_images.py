@@ -3,8 +3,6 @@
 import csv
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from PIL import Image
 from dml.config import TrainConfig
 from dml.runs import load_metrics
 from dml.train import train
+from tests.children import run_dml
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your_images.md").read_text(encoding="utf-8")
@@ -51,8 +50,7 @@ def options(command: str) -> list[str]:
 def test_a_folder_is_trained_on_and_searched(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [sys.executable, "-m", "dml", "train", *options(FOLDER)]
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True)
+    done = run_dml("train", *options(FOLDER), cwd=place)
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^(?:photos|train|val|test): .*$", done.stdout, re.MULTILINE) == [
         "photos: one folder per class; left out: 1 not pictures ('items.csv')",

@@ -1,27 +1,20 @@
-"""Gradients of a training step, by role of the parameters, for each case, and figures of a search that is shared.
-
-torchrun --nproc-per-node W tests/execution/gradient_cases.py FOLDER, as test_processes.py does, writes both there.
-"""
+"""Gradients of a training step, by role of the parameters, for each case, and figures of a search that is shared."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from dml.config import register_schema
-from dml.distributed import gather_numbers, is_main, process_group
+from dml.distributed import gather_numbers, is_main
 from dml.training import Trainer
+from tests.children import compose_config
 from tests.noise import assemble
 from tests.retrieval.embeddings import shared_figures
 
-ROOT = Path(__file__).parents[2]
 MEMORY = ("memory.batches=3", "memory.start_step=1")
 LOSSES = ("contrastive", "triplet", "multi_similarity", "proxy_anchor")
 CASES: dict[str, tuple[str, ...]] = {
@@ -39,8 +32,7 @@ STEPS = 3
 
 def gradients(*overrides: str) -> dict[str, Tensor]:
     """The gradient of the third step by role, after two steps of filling the memory."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("train", ["debug=smoke", *BATCH, *overrides])
+    cfg = compose_config("debug=smoke", *BATCH, *overrides)
     with tempfile.TemporaryDirectory() as folder:
         trainer = assemble(cfg, Path(folder))
         trainer._initialise_prototypes()
@@ -62,21 +54,13 @@ def by_role(trainer: Trainer) -> dict[str, Tensor]:
     return {role: torch.cat(parts) for role, parts in groups.items() if parts}
 
 
-def threads() -> list[str]:
-    """The names of the threads of this process, as Linux knows them."""
-    return sorted(name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm"))
-
-
-if __name__ == "__main__":
-    register_schema()
-    folder = Path(sys.argv[1])
-    with process_group():
-        found = {name: gradients(*overrides) for name, overrides in CASES.items()}
-        found["micro-batches of 4"] = gradients(
-            *CASES["contrastive + memory + zero-shot"], "trainer.micro_batch=4"
-        )
-        figures = shared_figures()
-        if is_main():
-            torch.save(found, folder / "gradients.pt")
-            (folder / "figures.json").write_text(json.dumps(figures))
-    (folder / f"threads_{os.environ['RANK']}.json").write_text(json.dumps(threads()))
+def write_gradients(folder: Path) -> None:
+    """In each of some processes: gradients.pt and figures.json of all of them."""
+    found = {name: gradients(*overrides) for name, overrides in CASES.items()}
+    found["micro-batches of 4"] = gradients(
+        *CASES["contrastive + memory + zero-shot"], "trainer.micro_batch=4"
+    )
+    figures = shared_figures()
+    if is_main():
+        torch.save(found, folder / "gradients.pt")
+        (folder / "figures.json").write_text(json.dumps(figures))

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from hydra import compose, initialize_config_dir
 
-from dml.config import register_schema
 from dml.reporting import readable_errors
 from dml.train import train
 from dml.training import Trainer, checkpoint, save_checkpoint
+from tests.children import compose_config
 
-ROOT = Path(__file__).parents[2]
 PHASES = ("half written", "not yet renamed", "just renamed")
 
 
@@ -29,10 +27,7 @@ def run(folder: str, overrides: list[str], kill_at: tuple[int, str] | None) -> N
         os.dup2(quiet.fileno(), 1)
     if kill_at is not None:
         die_while_saving(*kill_at)
-    register_schema()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("train", ["resume=auto", *overrides])
-    train(cfg, Path(folder))
+    train(compose_config("resume=auto", *overrides), Path(folder))
 
 
 def run_as_job(folder: str, overrides: list[str], number: int, at: int) -> None:

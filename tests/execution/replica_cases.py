@@ -1,26 +1,20 @@
-"""Faults in one of several processes, and what each process says: run by torchrun from test_replicas.py.
-
-torchrun --nproc-per-node W tests/execution/replica_cases.py FILE
-"""
+"""Faults in one of several processes, and what each process says."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from hydra import compose, initialize_config_dir
 
-from dml.config import register_schema
-from dml.distributed import broadcast, is_main, process_group, rank
+from dml.distributed import broadcast, is_main, rank
 from dml.training import ReplicaError, Trainer
+from tests.children import compose_config
 from tests.noise import assemble
 
-ROOT = Path(__file__).parents[2]
 OVERRIDES = (
     "debug=smoke",
     "optimizer=adamw",
@@ -73,8 +67,7 @@ def in_second_step(trainer: Trainer, act: Callable[[], None]) -> None:
 
 def outcome(fault: Callable[[Trainer], None], faulty: int) -> list[tuple[str, int]]:
     """What each process says, and the step of the last checkpoint."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("train", [*OVERRIDES])
+    cfg = compose_config(*OVERRIDES)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(broadcast(scratch))
         trainer = assemble(cfg, folder)
@@ -92,12 +85,11 @@ def outcome(fault: Callable[[Trainer], None], faulty: int) -> list[tuple[str, in
     return answers
 
 
-if __name__ == "__main__":
-    register_schema()
-    with process_group():
-        last = dist.get_world_size() - 1
-        faults = [no_fault, other_start, other_step, flipped_bit, other_moment]
-        found = {fault.__name__: outcome(fault, last) for fault in faults}
-        found["flipped_bit in the main process"] = outcome(flipped_bit, 0)
-        if is_main():
-            Path(sys.argv[1]).write_text(json.dumps(found))
+def write_outcomes(folder: Path) -> None:
+    """In each of some processes: said.json of all of them."""
+    last = dist.get_world_size() - 1
+    faults = [no_fault, other_start, other_step, flipped_bit, other_moment]
+    found = {fault.__name__: outcome(fault, last) for fault in faults}
+    found["flipped_bit in the main process"] = outcome(flipped_bit, 0)
+    if is_main():
+        (folder / "said.json").write_text(json.dumps(found))

@@ -6,7 +6,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.children import start_child
 from tests.execution import kills
 
-KILLS = 20
 EVERYTHING = [
     "debug=smoke",
     "dataset=folder",
@@ -52,18 +51,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, pictures: Path, *others: str, kill_at: tuple[int, str] | None = None) -> BaseProcess:
     """A child that trains in the folder; its cache of pictures lies beside."""
-    return start_child(kills.run, folder, pictures, others, kill_at)
+    return start_run(kills.run, folder, pictures, others, kill_at)
 
 
-def start_child(
+def start_run(
     target: Callable[..., None], folder: Path, pictures: Path, others: Sequence[str], *arguments: Any
 ) -> BaseProcess:
     places = [f"dataset.root={pictures}", f"dataset.cache_folder={folder.parent / 'cache'}"]
-    context = get_context("forkserver")  # imports once; a child starts in milliseconds
-    context.set_forkserver_preload([kills.__name__])
-    process = context.Process(target=target, args=(str(folder), [*EVERYTHING, *places, *others], *arguments))
-    process.start()
-    return process
+    return start_child(target, str(folder), [*EVERYTHING, *places, *others], *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +70,19 @@ def uninterrupted(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def test_twenty_kills_leave_no_trace(uninterrupted: Path, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills_in_all", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_at_any_moment_leave_no_trace(
+    kills_in_all: int, uninterrupted: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Every other one inside a save, in each of its phases."""
     moments, killed, inside_saves, runs = random.Random(0), 0, 0, 0
-    while killed < KILLS:
+    while killed < kills_in_all:
         folder, runs = tmp_path / str(runs), runs + 1
         while not (folder / "metrics.json").exists():
-            saving = moments.random() < 0.5 and killed < KILLS
-            at = (moments.randint(1, 6), moments.choice(kills.PHASES)) if saving else None
+            saving = killed % 2 == 0 and killed < kills_in_all
+            at = (moments.randint(1, 6), kills.PHASES[killed // 2 % 3]) if saving else None
             process = start(folder, pictures, f"num_workers={moments.choice([0, 2])}", kill_at=at)
-            if not saving and killed < KILLS:
+            if not saving and killed < kills_in_all:
                 time.sleep(moments.uniform(0.0, 1.5))
                 process.kill()
             process.join(120)
@@ -99,7 +98,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_the_step_under_way(
     number: signal.Signals, uninterrupted: Path, pictures: Path, tmp_path: Path
 ) -> None:
     folder, workers = tmp_path / "run", ["num_workers=2"]
-    process = start_child(kills.run_as_job, folder, pictures, workers, number.value, 4)
+    process = start_run(kills.run_as_job, folder, pictures, workers, number.value, 4)
     process.join(120)
     assert process.exitcode == 128 + number
     assert torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["step"] == 5

@@ -21,14 +21,15 @@ from dml.retrieval import retrieval_metrics
 from dml.runs import load_metrics
 from dml.train import train
 from dml.training import read_steps
-from tests.execution.gradient_cases import CASES, gradients
+from tests.children import together, train_together
+from tests.execution.gradient_cases import CASES, gradients, write_gradients
 from tests.noise import assemble
 from tests.retrieval.embeddings import hard_sets
 
 ROOT = Path(__file__).parents[2]
 Compose = Callable[..., TrainConfig]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-ADAMW = ("debug=smoke", "trainer.max_steps=50", "trainer.eval_every=25")
+ADAMW = ("debug=smoke", "trainer.max_steps=20", "trainer.eval_every=10")
 # SGD: where a gradient is almost 0, Adam makes whole steps of its rounding, and a query of thousands may flip
 LONGER = (*ADAMW, "optimizer=sgd", "optimizer.lr=0.01")
 
@@ -52,12 +53,6 @@ def torchrun(processes: int, *command: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
-
-
 @pytest.fixture(scope="module")
 def alone() -> dict[str, dict[str, Tensor]]:
     return {name: gradients(*overrides) for name, overrides in CASES.items()}
@@ -67,7 +62,7 @@ def alone() -> dict[str, dict[str, Tensor]]:
 def written_by_several(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that so many processes wrote their gradients and figures to."""
     folder = tmp_path_factory.mktemp("several")
-    finish(torchrun(request.param, "tests/execution/gradient_cases.py", str(folder)))
+    together(request.param, write_gradients, folder)
     return folder
 
 
@@ -122,10 +117,10 @@ def same_figures(folder: Path, expected: Path) -> None:
 def test_a_run_of_two_processes_ends_as_that_of_one_and_the_main_one_alone_writes(
     run_alone: Path, tmp_path: Path
 ) -> None:
-    output = finish(torchrun(2, "train.py", *LONGER, f"paths.runs={tmp_path}"))
-    (folder,) = tmp_path.iterdir()
+    main, other = together(2, train_together, tmp_path, *LONGER)
+    folder = tmp_path / "run"
     same_figures(folder, run_alone)
-    assert output.count("run folder:") == 1
+    assert main.count("run folder:") == 1 and other == ""
     assert {p.name for p in folder.iterdir()} == {p.name for p in run_alone.iterdir()}
     assert json.loads((folder / "environment.json").read_text())["processes"] == 2
     with (
@@ -137,20 +132,19 @@ def test_a_run_of_two_processes_ends_as_that_of_one_and_the_main_one_alone_write
 
 
 def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_from_the_last_checkpoint(
-    run_alone: Path, tmp_path: Path
+    run_alone: Path, compose_config: Compose, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     process = torchrun(2, "train.py", *LONGER, f"hydra.run.dir={folder}")
-    while len(read_steps(folder / "steps.csv")) < 30 and process.poll() is None:
+    while len(read_steps(folder / "steps.csv")) < 12 and process.poll() is None:
         time.sleep(0.05)
     os.kill(second_process(process.pid), signal.SIGKILL)
     output = process.communicate(timeout=120)[0]
     assert process.returncode != 0 and "Signal 9 (SIGKILL)" in output, output
     assert not (folder / "metrics.json").exists()
-    resume = [sys.executable, "train.py", f"resume={folder}"]
-    subprocess.run(resume, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    train(compose_config(f"resume={folder}"), folder)
     same_figures(folder, run_alone)
-    assert list(read_steps(folder / "steps.csv")) == list(range(1, 51))
+    assert list(read_steps(folder / "steps.csv")) == list(range(1, 21))
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +158,10 @@ def cut_alone(compose_config: Compose, tmp_path_factory: pytest.TempPathFactory)
 def test_one_process_that_cuts_the_batch_as_two_share_it_takes_the_very_same_steps(
     cut_alone: Path, tmp_path: Path
 ) -> None:
-    finish(torchrun(2, "train.py", *ADAMW, f"hydra.run.dir={tmp_path / 'shared'}"))
-    alone, shared = ((folder / "steps.csv").read_bytes() for folder in (cut_alone, tmp_path / "shared"))
+    together(2, train_together, tmp_path, *ADAMW)
+    alone, shared = ((folder / "steps.csv").read_bytes() for folder in (cut_alone, tmp_path / "run"))
     assert alone == shared
-    same_figures(tmp_path / "shared", cut_alone)
+    same_figures(tmp_path / "run", cut_alone)
 
 
 def test_a_signal_to_torchrun_and_all_below_it_saves_the_step_and_the_resumed_run_takes_the_very_same_steps(
@@ -180,7 +174,7 @@ def test_a_signal_to_torchrun_and_all_below_it_saves_the_step_and_the_resumed_ru
     os.killpg(process.pid, signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
     stopped = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["step"]
-    assert 5 <= stopped < 50 and output.count(f"stopped after step {stopped} of 50 and saved") == 1, output
+    assert 5 <= stopped < 20 and output.count(f"stopped after step {stopped} of 20 and saved") == 1, output
     options = (f"resume={folder}", "trainer.micro_batch=16")
     train(compose_config(*options), folder, options)
     assert (folder / "steps.csv").read_bytes() == (cut_alone / "steps.csv").read_bytes()

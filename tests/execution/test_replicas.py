@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.execution.test_processes import finish, torchrun
+from tests.children import together
+from tests.execution.replica_cases import write_outcomes
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_that_part_end_the_run_by_name_and_keep_the_checkpoint(
     processes: int, tmp_path: Path
 ) -> None:
-    finish(torchrun(processes, "tests/execution/replica_cases.py", str(tmp_path / "said.json")))
+    together(processes, write_outcomes, tmp_path)
     said = json.loads((tmp_path / "said.json").read_text())
     assert said["other_start"] == said["no_fault"] == [said["no_fault"][0]] * processes
     main_differs = said.pop("flipped_bit in the main process")
