@@ -10,6 +10,7 @@ from dml.assembly import (
     build_model,
     build_objective,
     build_trainer,
+    check_components,
     open_loggers,
 )
 from dml.config import TrainConfig, settle
@@ -26,6 +27,7 @@ def train(cfg: TrainConfig, folder: Path, overrides: Sequence[str] = ()) -> None
     overrides: what was typed, for messages.
     """
     run = open_run(cfg, folder, overrides=overrides)
+    check_components(run.cfg)
     data = build_data(run.cfg)
     run = check_data(run, data)
     cfg = settle(run.cfg, num_classes=data.train.num_classes)  # from here on nothing changes it

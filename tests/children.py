@@ -11,14 +11,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra import compose, initialize_config_dir
-
 from dml.commands import main
-from dml.config import TrainConfig, register_schema
 from dml.distributed import process_group
 from dml.train import train
+from tests.composed import compose_config
 
-__all__ = ["Command", "compose_config", "run_dml", "start_child", "start_dml", "together", "train_together"]
+__all__ = [
+    "Command",
+    "compose_config",
+    "free_port",
+    "run_dml",
+    "start_child",
+    "start_dml",
+    "together",
+    "train_together",
+]
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300  # seconds
@@ -85,9 +92,7 @@ def together(processes: int, target: Callable[..., None], folder: Path, *argumen
         What each printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     children = [
         start_child(_one_of, rank, processes, port, target, folder, *arguments) for rank in range(processes)
     ]
@@ -96,6 +101,13 @@ def together(processes: int, target: Callable[..., None], folder: Path, *argumen
     printed = [(folder / f"printed{rank}.txt").read_text() for rank in range(processes)]
     assert [child.exitcode for child in children] == [0] * processes, "\n".join(printed)
     return printed
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _one_of(
@@ -112,12 +124,6 @@ def _one_of(
     _print_to(folder / f"printed{rank}.txt", 1, 2)
     with process_group():
         target(folder, *arguments)
-
-
-def compose_config(*overrides: str) -> TrainConfig:
-    register_schema()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", [f"paths.data={ROOT / 'data'}", *overrides])
 
 
 def train_together(folder: Path, *overrides: str) -> None:

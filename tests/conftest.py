@@ -13,25 +13,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from dml.config import TrainConfig, register_schema
 from dml.train import train
 from dml.training import Trainer
+from tests.composed import compose_config
 from tests.emoji_once import decode_emoji_once
 from tests.noise import assemble
 from tests.pretend_device import pretend_gpus
 
-ROOT = Path(__file__).parent.parent
-
 register_schema()
 decode_emoji_once()
-
-
-def compose_config(*overrides: str) -> TrainConfig:
-    """The configuration that ``dml train OVERRIDES`` would run."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", [f"paths.data={ROOT / 'data'}", *overrides])
 
 
 @pytest.fixture(name="compose_config", scope="session")

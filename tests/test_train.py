@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dml.config import TrainConfig
+from dml.assembly import check_components
+from dml.config import ConfigError, TrainConfig
 from dml.runs import load_metrics
 from dml.train import train
 from tests.children import run_dml, start_dml
@@ -109,3 +110,35 @@ def test_a_typing_error_ends_with_a_sentence_and_without_a_traceback(
     )
     assert result.returncode == 2 and message in result.stderr and "HYDRA_FULL_ERROR" not in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["pooling=gap,gpa"], "error: pooling=gpa does not exist"),
+        (["seed=1,abc"], "error: seed=abc is of the wrong type"),
+        (["loss.pos_margin=abc", "seed=1,2"], "error: loss.pos_margin='abc' is of type str; accepted: float"),
+        (["seed=1,2"], "error: dataset.root=nowhere is no folder"),
+    ],
+)
+def test_a_refused_sweep_says_why_once_and_leaves_no_folder(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = run_dml("train", "-m", "dataset=folder", "dataset.root=nowhere", *arguments, cwd=tmp_path)
+    assert done.returncode not in (0, None) and done.stderr.count(sentence) == 1, done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "wrong", ["loss.pos_margin=abc", "pooling.lloyd_iterations=many", "sampler.classes_per_batch=x"]
+)
+def test_a_wrong_type_within_a_part_is_refused_before_any_image_is_read(
+    wrong: str, compose_smoke: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("dml.train.build_data")
+    with pytest.raises(ConfigError, match=rf"^{wrong.partition('=')[0]}='\w+' is of type str; accepted: "):
+        train(compose_smoke(wrong), tmp_path / "run")
+
+
+def test_what_only_the_data_give_may_be_open_before_they_are_read(compose_smoke: Compose) -> None:
+    check_components(compose_smoke("loss=proxy_anchor", "zero_shot.weight=0"))

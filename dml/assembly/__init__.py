@@ -1,5 +1,6 @@
 """From a configuration to finished parts. Everything that can be refused is refused here, before anything runs."""
 
+from dml.assembly.checking import check_components
 from dml.assembly.loggers import check_loggers, open_loggers
 from dml.assembly.loop import build_trainer, environment_of
 from dml.assembly.objective import build_objective, declared
@@ -23,6 +24,7 @@ __all__ = [
     "build_objective",
     "build_part",
     "build_trainer",
+    "check_components",
     "check_loggers",
     "declared",
     "environment_of",

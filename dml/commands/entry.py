@@ -19,6 +19,7 @@ from dml.installation import CONFIGS
 from dml.overrides import MULTIRUN, as_typed, beside_resume
 from dml.reporting.endings import readable_errors
 from dml.reporting.former_names import refuse_former_names
+from dml.reporting.surroundings import remove_unused_folders
 
 __all__ = ["compose_and_train"]
 
@@ -37,8 +38,11 @@ def compose_and_train(typed: Sequence[str]) -> None:
     refuse_former_names(words)
     register_schema()
     sys.argv = [f"{PROGRAM} train", *words]  # Hydra reads what follows
-    with _processes(), _refusals():
-        _composed()
+    try:
+        with _processes(), _refusals():
+            _composed()
+    finally:
+        remove_unused_folders()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")

@@ -55,14 +55,15 @@ def build(node: DictConfig, **late: Any) -> Any:
         raise ConfigError(f"{name}: {error}") from error
 
 
-def check_component(node: DictConfig) -> str:
+def check_component(node: DictConfig, *, may_be_open: bool = False) -> str:
     """The dotted key of a node that describes a component.
 
     Raises:
-        ConfigError: an argument that the component does not have, one of the wrong type, or one left open.
+        ConfigError: an argument that the component does not have, one of the wrong type, or one left open, unless that
+            `may_be_open`.
     """
     name = _name(node)
-    _check_arguments(name, node, locate(node))
+    _check_arguments(name, node, locate(node), may_be_open=may_be_open)
     return name
 
 
@@ -92,13 +93,14 @@ def locate(node: DictConfig) -> Any:
     return found
 
 
-def _check_arguments(name: str, node: DictConfig, target: Any) -> None:
+def _check_arguments(name: str, node: DictConfig, target: Any, *, may_be_open: bool) -> None:
     accepted = _parameters(target)
     hints = argument_types(target)
     for key in map(str, node):
-        if key.startswith("_"):
+        is_open = OmegaConf.is_missing(node, key)
+        if key.startswith("_") or (is_open and may_be_open):
             continue
-        if OmegaConf.is_missing(node, key):
+        if is_open:
             raise ConfigError(f"{name}.{key} is left open (???): give it a value, as in {name}.{key}=VALUE")
         if key not in accepted:
             close = difflib.get_close_matches(key, accepted, 1)

@@ -27,6 +27,7 @@ from dml.signals import Interrupted
 __all__ = ["needs", "readable_errors"]
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_said: set[str] = set()  # by the runs of a sweep
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -61,13 +62,25 @@ def readable_errors(command: Callable[P, R]) -> Callable[P, R]:
             if not users:
                 traceback.print_exception(error)
             process = f"process {rank} of {size}: " if size > 1 else ""
-            sys.stderr.write(f"{process}error: {error if users else _defect(error)}\n")
+            sentence = f"{process}error: {error if users else _defect(error)}\n"
+            _say(sentence)
             _remove_empty_folder()
             if _in_sweep():
                 raise  # Hydra goes on with the other runs and reports the failure after them
             sys.exit(2 if users else 1)
 
     return wrapped
+
+
+def _say(sentence: str) -> None:
+    """Once for all runs of a sweep that end by it, and not again when Hydra reports the failure after them."""
+    in_sweep = _in_sweep()
+    if sentence not in _said:
+        sys.stderr.write(sentence)
+    if in_sweep:
+        _said.add(sentence)
+    else:
+        _said.clear()
 
 
 def needs(module: str, purpose: str) -> None:

@@ -1,15 +1,20 @@
-"""What a process finds around it, before anything runs: a place for its run folder."""
+"""What a process finds around it, before anything runs: a place for its run folder, and what it leaves there."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-__all__ = ["OutputFolder"]
+__all__ = ["OutputFolder", "remove_unused_folders"]
+
+OF_HYDRA = "multirun.yaml"  # what it writes before the first run of several
+
+_made: list[Path] = []
 
 
 class OutputFolder(Callback):
@@ -22,12 +27,25 @@ class OutputFolder(Callback):
         _make(config.hydra.sweep.dir, "hydra.sweep.dir")
 
 
-def _make(folder: str, key: str) -> None:
+def remove_unused_folders() -> None:
+    """Remove what was made for runs that were refused: folders that this process made, and in which nothing is."""
+    while _made:
+        folder = _made.pop()
+        with suppress(OSError):  # it is not empty, or not there any more
+            if [path.name for path in folder.iterdir()] == [OF_HYDRA]:
+                (folder / OF_HYDRA).unlink()
+            folder.rmdir()
+
+
+def _make(name: str, key: str) -> None:
+    folder = Path(name)
+    new = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         sys.stderr.write(
             f"error: the run folder {folder} cannot be made: {error}; choose another place by paths.runs=DIR or "
             f"{key}=DIR\n"
         )
         sys.exit(2)
+    _made.extend(new)

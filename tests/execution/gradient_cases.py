@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dml.distributed import gather_numbers, is_main
 from dml.training import Trainer
-from tests.children import compose_config
+from tests.composed import compose_config
 from tests.noise import assemble
 from tests.retrieval.embeddings import shared_figures
 

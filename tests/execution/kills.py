@@ -14,7 +14,7 @@ import torch
 from dml.reporting import readable_errors
 from dml.train import train
 from dml.training import Trainer, checkpoint, save_checkpoint
-from tests.children import compose_config
+from tests.composed import compose_config
 
 PHASES = ("half written", "not yet renamed", "just renamed")
 

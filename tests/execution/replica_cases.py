@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from dml.distributed import broadcast, is_main, rank
 from dml.training import ReplicaError, Trainer
-from tests.children import compose_config
+from tests.composed import compose_config
 from tests.noise import assemble
 
 OVERRIDES = (
