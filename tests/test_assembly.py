@@ -220,3 +220,17 @@ def test_each_part_is_said_once_by_the_main_process(
         monkeypatch.setattr("dml.assembly.parts.is_main", lambda is_main=is_main: is_main)
         build_data(compose_config())
     assert caplog.messages == ["train: 12 classes, 24 images", "test: 7 classes, 21 images"]
+
+
+@pytest.mark.parametrize(("ranks", "most"), [("[1]", 5), ("[1,9]", 9)])
+@pytest.mark.parametrize("protocol", ["holdout", "conventional"])
+def test_a_rehearsal_trains_on_all_classes_and_measures_few(
+    protocol: str, ranks: str, most: int, compose_smoke: Compose
+) -> None:
+    choice = (f"protocol={protocol}", f"evaluator.recall_at={ranks}")
+    whole = build_data(compose_smoke(*choice))
+    few = build_data(compose_smoke(*choice, "evaluator.classes=5"))
+    assert few.test is not None and whole.test is not None and few.train.files == whole.train.files
+    assert few.val.class_names == whole.val.class_names[:most]
+    assert few.test.class_names == whole.test.class_names[:most]
+    assert few.measured.keys() == whole.measured.keys()

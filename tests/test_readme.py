@@ -61,7 +61,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "emoji"
     (command,) = [command for command in TRAINING if "experiment=" in command]
     command = re.sub(r"experiment=\S+", "experiment=emoji/gap,emoji/gsp", command)
-    run(re.sub(r"seed=\S+", "seed=0,1", command) + " debug=smoke", **{"runs/emoji": folder})
+    run(
+        re.sub(r"seed=\S+", "seed=0,1", command) + " debug=smoke trainer.max_steps=1 evaluator.classes=50",
+        **{"runs/emoji": folder},
+    )
     return folder
 
 

@@ -30,7 +30,12 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_without_a_home_and_with_ascii_alone_a_run_ends_as_elsewhere(tmp_path: Path) -> None:
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/dev/null/home"}
-    arguments = ["debug=smoke", "trainer.max_steps=0", f"hydra.run.dir={tmp_path / 'run'}"]
+    arguments = [
+        "debug=smoke",
+        "trainer.max_steps=0",
+        "evaluator.classes=20",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
     done = run("train.py", *arguments, **ascii_alone)
     assert done.returncode == 0, done.stderr
     assert "map@r" in done.stdout and "warning: file names are in ascii here" in done.stderr

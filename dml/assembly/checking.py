@@ -24,8 +24,10 @@ def check_components(cfg: TrainConfig) -> None:
 
 def _components(node: DictConfig) -> Iterator[DictConfig]:
     """The nodes that describe a component, but for those within another one."""
-    for key in node:
-        if OmegaConf.is_missing(node, key) or not OmegaConf.is_dict(node[key]):
+    for key in map(str, node):
+        if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key):
+            continue
+        if not OmegaConf.is_dict(node[key]):
             continue
         if "_target_" in node[key]:
             if node[key]["_target_"] is not None:  # as of no miner

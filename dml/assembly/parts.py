@@ -39,9 +39,20 @@ NO_WEIGHTS = {"pretrained": False, "checkpoint": None}  # of a backbone, when it
 def build_data(cfg: TrainConfig) -> Splits:
     """Read the data set, split its classes by the protocol, and say in the log how much is in each part."""
     splits = cast(Splits, build(cfg.protocol)(read_data(cfg.dataset)))
+    if cfg.evaluator.classes is not None:
+        splits = _rehearsed(splits, max(cfg.evaluator.classes, *cfg.evaluator.recall_at))
     if is_main():
         _log_parts(splits)
     return splits
+
+
+def _rehearsed(splits: Splits, classes: int) -> Splits:
+    """The same with no more than the first so many classes of each part that is measured."""
+    val, test = splits.val, splits.test
+    return splits._replace(
+        val=val.select_classes(val.class_names[:classes]),
+        test=None if test is None else test.select_classes(test.class_names[:classes]),
+    )
 
 
 def read_data(node: DictConfig) -> TrainTest:

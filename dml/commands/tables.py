@@ -15,14 +15,17 @@ from dml.reporting.endings import needs
 if TYPE_CHECKING:
     from dml.reporting.reproduction import Job
 
-__all__ = ["page", "report", "reproduce", "study"]
+__all__ = ["report", "reproduce", "study"]
 
 Train = Annotated[
     bool, typer.Option("--run/--no-run", help="Whether to run what is missing, or only report.")
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(metavar="STEPS", help="A rehearsal: that many steps for each run, in a folder of its own."),
+    typer.Option(
+        metavar="STEPS",
+        help="A rehearsal: that many steps for each run, measured on few classes, in a folder of its own.",
+    ),
 ]
 Processes = Annotated[int, typer.Option(help="Runs at a time, each on its share of the cores.")]
 
@@ -52,10 +55,24 @@ def report(
         ),
     ] = None,
     output: Output = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a page, too: of one run as training does, of several side by side with the first.",
+        ),
+    ] = None,
+    data: Data = None,
+    device: Device = None,
+    trust: Trust = None,
 ) -> None:
-    """Compare finished runs of one data set.
+    """Compare finished runs of one data set, in a table and on a page.
 
     As in: dml report 'runs/**' --baseline pooling=GlobalAveragePooling
+
+    As in: dml report runs/gap runs/gsp --html both.html
+
+    --data, --device and --trust are for the page, which shows images and what the model makes of them.
     """
     from dml.reporting.report import print_tables, report_runs
     from dml.reporting.tables import table_paths
@@ -63,33 +80,12 @@ def report(
     paths = table_paths(output) if output else []
     comparisons, notes = report_runs(runs, metrics or ["recall@1", "map@r"], baseline=baseline)
     print_tables(comparisons, notes, paths)
+    if html is not None:
+        from dml.reporting.page import write_report
+        from dml.reporting.results import find_runs
 
-
-@command("page")
-def page(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN", help="Folders of runs; the first is what the others are compared with."
-        ),
-    ],
-    to: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="report.html in the folder of a single run, or here for several."),
-    ] = None,
-    data: Data = None,
-    device: Device = None,
-    trust: Trust = None,
-) -> None:
-    """Make the page of a run, or of several side by side.
-
-    Figures, curves, classes and images, in one file.
-
-    As in: dml page runs/gap runs/gsp --to both.html
-    """
-    from dml.reporting.page import write_report
-
-    print(write_report(runs, Path(to) if to else None, data=data, device=device, trust=trust or []))
+        folders = [run.folder for run in find_runs(*runs)[0]]
+        print(write_report(folders, html, data=data, device=device, trust=trust or []))
 
 
 def _axis(flag: str) -> typer.models.OptionInfo:

@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+REHEARSED_CLASSES = 20  # of each part that is measured
+
+
 class NothingCompleteError(InputError):
     """A table has no row yet; the message says what is missing."""
 
@@ -83,15 +86,17 @@ def plan_jobs(table: Table, folder: Path, *, limit: int | None = None) -> list[J
     """Every run of a table, each with its own folder; rows vary fastest, so that differences come early.
 
     Args:
-        limit: steps of each run in a rehearsal; memories then start at once.
+        limit: steps of each run in a rehearsal; memories then start at once, and few classes are measured.
 
     Raises:
         ConfigError: a limit below 1.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit}: give the number of steps of each run, at least 1")
-    short = () if limit is None else (f"trainer.max_steps={limit}", f"trainer.eval_every={limit}")
-    start = () if limit is None else ("memory.start_step=0",)
+    short: tuple[str, ...] = ()
+    if limit is not None:
+        steps = (f"trainer.max_steps={limit}", f"trainer.eval_every={limit}", "memory.start_step=0")
+        short = (*steps, f"evaluator.classes={REHEARSED_CLASSES}")
     folds: Sequence[int | None] = [None] if table.folds is None else range(table.folds)
     return [
         Job(
@@ -103,7 +108,6 @@ def plan_jobs(table: Table, folder: Path, *, limit: int | None = None) -> list[J
                 f"seed={seed}",
                 *table.overrides,
                 *short,
-                *start,
             ),
         )
         for seed in table.seeds

@@ -22,6 +22,7 @@ OUT_OF_RANGE = {
     "trainer.micro_batch": (0,),
     "evaluator.recall_at": ([], [0], [1, 1]),
     "evaluator.batch_size": (0,),
+    "evaluator.classes": (0, 1),
     "memory.batches": (-1,),
     "memory.start_step": (-1,),
     "memory.weight": (0, -1, float("nan")),

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -36,24 +37,26 @@ def write_run_fixture() -> Callable[[Path, TrainConfig, float | None], None]:
     return write_run
 
 
-@pytest.fixture
-def runs(tmp_path: Path, compose_smoke: Compose) -> Path:
+@pytest.fixture(scope="session")
+def written_runs(tmp_path_factory: pytest.TempPathFactory, compose_smoke: Compose) -> Path:
     """GAP with seeds 0, 1, 2 and GSP with seeds 1, 2, 3; GSP is better by 0.1 and 0.3 on the common seeds."""
+    place = tmp_path_factory.mktemp("written") / "runs"
     for pooling, figures in (("gap", {0: 0.5, 1: 0.4, 2: 0.3}), ("gsp", {1: 0.5, 2: 0.6, 3: 0.9})):
         for seed, figure in figures.items():
             overrides = [
                 f"pooling={pooling}",
                 "zero_shot.weight=0",
                 f"seed={seed}",
-                f"paths.runs={tmp_path / str(seed)}",
+                f"paths.runs=runs/{seed}",
             ]
-            write_run(tmp_path / f"{pooling}{seed}", compose_smoke(*overrides), figure)
-    return tmp_path
+            write_run(place / f"{pooling}{seed}", compose_smoke(*overrides), figure)
+    return place
 
 
-@pytest.fixture
-def folds(tmp_path: Path, compose_smoke: Compose) -> Path:
+@pytest.fixture(scope="session")
+def written_folds(tmp_path_factory: pytest.TempPathFactory, compose_smoke: Compose) -> Path:
     """Three folds of two seeds of GAP under the reality check."""
+    place = tmp_path_factory.mktemp("written") / "folds"
     for seed in range(2):
         for fold in range(3):
             overrides = [
@@ -63,5 +66,17 @@ def folds(tmp_path: Path, compose_smoke: Compose) -> Path:
                 "evaluator.recall_at=[1,2]",
             ]
             cfg = compose_smoke("pooling=gap", "protocol=mlrc", *overrides)
-            write_fold(tmp_path / f"seed{seed}" / f"fold{fold}", cfg, 3 * seed + fold)
-    return tmp_path
+            write_fold(place / f"seed{seed}" / f"fold{fold}", cfg, 3 * seed + fold)
+    return place
+
+
+@pytest.fixture
+def runs(tmp_path: Path, written_runs: Path) -> Path:
+    """A copy of those, to be changed."""
+    return copytree(written_runs, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def folds(tmp_path: Path, written_folds: Path) -> Path:
+    """A copy of those, to be changed."""
+    return copytree(written_folds, tmp_path, dirs_exist_ok=True)

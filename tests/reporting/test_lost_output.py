@@ -60,7 +60,8 @@ def test_a_reader_that_has_left_ends_nothing() -> None:
 
 
 def test_a_run_whose_output_and_log_cannot_be_written_ends_with_its_figures(tmp_path: Path) -> None:
-    command = f"{sys.executable} train.py debug=smoke trainer.max_steps=1 hydra.run.dir={tmp_path / 'run'}"
+    words = "debug=smoke trainer.max_steps=1 evaluator.classes=20"
+    command = f"{sys.executable} train.py {words} hydra.run.dir={tmp_path / 'run'}"
     done = run(command, "> /dev/full")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "metrics.json").exists() and "Traceback" not in done.stderr

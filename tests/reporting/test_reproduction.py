@@ -23,7 +23,7 @@ from dml.reporting.reproduction import (
 from dml.reporting.table_files import Table, TableRow, spelled_row
 
 Compose = Callable[..., TrainConfig]
-SMOKE = ("debug=smoke", "trainer.max_steps=0")
+SMOKE = ("debug=smoke", "trainer.max_steps=0", "evaluator.classes=20")
 
 
 def small_table(*rows: str, **changes: Any) -> Table:
@@ -38,6 +38,7 @@ def test_a_table_needs_each_row_seed_and_fold_once(tmp_path: Path) -> None:
     assert jobs[-1].folder == tmp_path / "gsp" / "seed1_fold2" and jobs[-1].state == "missing"
     expected = "experiment=emoji/gsp protocol.fold=2 seed=1 protocol=mlrc trainer.max_steps=7"
     assert jobs[-1].command.startswith(f"dml train {expected} trainer.eval_every=7")
+    assert " memory.start_step=0 evaluator.classes=20 " in jobs[-1].command
     assert jobs[-1].command.endswith(f"hydra.run.dir={tmp_path / 'gsp' / 'seed1_fold2'}")
 
 
