@@ -1,18 +1,22 @@
 # make train   set up .venv and run the main job        make test    set up .venv and run the tests
 # make check   format, lint, types, layers                 make test-gpu   the tests that need a GPU
+# make test-slow   what repeats at length what make test holds in short
 # make test-minimum   the tests with the oldest Python and libraries    make rehearse-gpu   those on a pretended GPU
 PYTHON ?= python3
 BIN := .venv/bin
 PYTHON_MINIMUM ?= python$(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
 MINIMUM := .venv-minimum/bin
 
-.PHONY: train test test-gpu rehearse-gpu test-minimum check clean
+.PHONY: train test test-slow test-gpu rehearse-gpu test-minimum check clean
 
 train: .venv/installed
 	$(BIN)/dml train
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 test-gpu: .venv/installed
 	$(BIN)/python -m pytest -n0 -m gpu tests/gpu -rs

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,10 +102,7 @@ def test_one_bad_value_does_not_end_a_sweep(tmp_path: Path) -> None:
 def test_a_typing_error_ends_with_a_sentence_and_without_a_traceback(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "train.py", "debug=smoke", f"hydra.run.dir={tmp_path / 'run'}", *arguments]
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
-    )
+    result = run_dml("train", "debug=smoke", f"hydra.run.dir={tmp_path / 'run'}", *arguments)
     assert result.returncode == 2 and message in result.stderr and "HYDRA_FULL_ERROR" not in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "run").exists()
 

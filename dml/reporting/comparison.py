@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dml.errors import InputError
-from dml.reporting.published import Published, published
+from dml.reporting.published import Published, departures_from_published, published
 from dml.reporting.results import READINGS, Setting
 from dml.reporting.statistics import Estimate, estimate, paired_difference
 
@@ -27,11 +27,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A setting; figures by metric."""
+    """A setting; figures by metric.
+
+    departures: in what it differs from the published setting of its parts; its figures then have no published ones.
+    """
 
     label: str
     seeds: int
     figures: Mapping[str, Figure]
+    departures: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,10 @@ def _comparison(
 
 def _row(setting: Setting, metrics: Sequence[str], reading: str, reference: Setting | None) -> Row:
     figures = {}
+    departures = departures_from_published(setting.settings, reading=reading)
     for metric in metrics:
         values = setting.values(metric, reading)
         difference = paired_difference(values, reference.values(metric, reading)) if reference else None
-        known = published(setting.settings, reading=reading, metric=metric)
+        known = None if departures else published(setting.settings, reading=reading, metric=metric)
         figures[metric] = Figure(estimate(list(values.values())), difference, known)
-    return Row(setting.label, len(setting.runs), figures)
+    return Row(setting.label, len(setting.runs), figures, departures)

@@ -28,6 +28,7 @@ TITLES = {
 }
 COLUMNS = 80  # of a terminal
 GAP = 2  # between the columns of a table
+NAMED = 5  # departures from a published setting
 CSV_COLUMNS = (
     "reading",
     "setting",
@@ -203,7 +204,18 @@ def _remarks(comparisons: Sequence[Comparison], notes: Sequence[str]) -> list[st
     )
     pairs = [f"Δ: {which}; over paired seeds, their number in brackets"] if compared else []
     sources = [f"[{1 + i}] {source}" for i, source in enumerate(_sources(comparisons))]
-    return [*pairs, *sources, *notes]
+    return [*pairs, *sources, *_departures(comparisons), *notes]
+
+
+def _departures(comparisons: Sequence[Comparison]) -> list[str]:
+    """A sentence for each row that a publication has with other settings, and so stands alone here."""
+    rows = {row.label: row.departures for part in comparisons for row in part.rows if row.departures}
+    return [
+        f"no published figures beside {label}, whose settings differ from the published ones (in brackets) by "
+        + ", ".join(found[:NAMED])
+        + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+        for label, found in rows.items()
+    ]
 
 
 def _numbers(figure: Figure, scale: float) -> list[object]:
