@@ -135,12 +135,7 @@ class EvaluatorOptions:
     recall_at: list[int] = option(RANKS)  # the K of Recall@K
     batch_size: int = option(at_least(1), execution=True)  # images in the model at a time
     backend: str = option(execution=True)  # auto, faiss or torch
-    classes: int | None = (
-        option(  # of each part that is measured, or as many as recall_at has ranks; null: all
-            at_least(2, "; null measures all"),
-            default=None,  # of configurations that were saved without
-        )
-    )
+    classes: int | None = option(at_least(2, "; null measures all"), default=None)  # of each measured part
 
     def __post_init__(self) -> None:
         check(self, type(self), "evaluator.")

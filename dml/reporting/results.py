@@ -105,11 +105,13 @@ class Setting:
 def find_runs(*patterns: str) -> tuple[list[Run], list[Path]]:
     """The finished runs in folders, or in what matches patterns (``**`` for any depth), and the unfinished ones.
 
+    In the order of the patterns, and of the folders of each by name.
+
     Raises:
         MissingFileError: no run folder matches.
         InputError: a config.yaml or metrics.json that is not of this project; the message names it.
     """
-    folders = sorted({folder for pattern in patterns for folder in _run_folders(pattern)})
+    folders = list(dict.fromkeys(folder for pattern in patterns for folder in sorted(_run_folders(pattern))))
     finished = [folder for folder in folders if (folder / "metrics.json").is_file()]
     return [_read(folder) for folder in finished], [folder for folder in folders if folder not in finished]
 

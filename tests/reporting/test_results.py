@@ -120,3 +120,8 @@ def test_a_metric_that_the_runs_do_not_have_is_refused_with_those_they_have(runs
     assert setting.values("recall@1") == {0: 0.5, 1: 0.4, 2: 0.3}
     with pytest.raises(ValueError, match=r"recall@3.*accepted: recall@1, map@r"):
         setting.values("recall@3")
+
+
+def test_runs_come_in_the_order_in_which_they_are_named(runs: Path) -> None:
+    finished, _ = find_runs(str(runs / "gsp1"), f"{runs}/gap*", str(runs / "gsp1"))
+    assert [run.folder.name for run in finished] == ["gsp1", "gap0", "gap1", "gap2"]
