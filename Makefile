@@ -1,13 +1,13 @@
 # make train   set up .venv and run the main job        make test    set up .venv and run the tests
 # make check   format, lint, types, layers                 make test-gpu   the tests that need a GPU
-# make test-slow   what repeats at length what make test holds in short
+# make test-slow   what repeats at length what make test holds in short    make docs   the documentation site, in build/site
 # make test-minimum   the tests with the oldest Python and libraries    make rehearse-gpu   those on a pretended GPU
 PYTHON ?= python3
 BIN := .venv/bin
 PYTHON_MINIMUM ?= python$(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
 MINIMUM := .venv-minimum/bin
 
-.PHONY: train test test-slow test-gpu rehearse-gpu test-minimum check clean
+.PHONY: train test test-slow test-gpu rehearse-gpu test-minimum check docs clean
 
 train: .venv/installed
 	$(BIN)/dml train
@@ -34,6 +34,10 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Each warning is an error: a link that leads nowhere, a page that no other leads to, a name that the reference lacks.
+docs: .venv/installed
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
