@@ -20,6 +20,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
+    "building.commands",
     "building.docstrings",
     "building.links",
     "building.mathematics",
