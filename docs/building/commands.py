@@ -32,7 +32,9 @@ class Commands(SphinxDirective):
 
 def helps(command: object, name: str, parent: object = None) -> Iterator[tuple[str, str]]:
     """The name and help of each command below this one that does something itself, in their order."""
-    context = typer.Context(command, info_name=name.split()[-1], parent=parent, max_content_width=96, terminal_width=96)
+    context = typer.Context(
+        command, info_name=name.split()[-1], parent=parent, max_content_width=96, terminal_width=96
+    )
     below = getattr(command, "commands", {})
     for word, part in below.items():
         yield from helps(part, f"{name} {word}", context)

@@ -1,8 +1,8 @@
 """Docstrings of this project are written to be read in the code; this makes reStructuredText of them.
 
-    An indented block is a formula or code, and stays as it is.
-    Lines "name:  what it is" become a list of fields, and so do "Args:", "Returns:", "Raises:" and "Source:".
-    What looks like markup and is not, such as the * of a formula, is escaped.
+An indented block is a formula or code, and stays as it is.
+Lines "name:  what it is" become a list of fields, and so do "Args:", "Returns:", "Raises:" and "Source:".
+What looks like markup and is not, such as the * of a formula, is escaped.
 """
 
 import re
@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from sphinx.application import Sphinx
 
-FIELD = re.compile(r"(?P<names>\*{0,2}[a-z_]\w*(?:, \*{0,2}[a-z_]\w*)*|Source|Returns|Raises):(?:\s+(?P<text>\S.*))?$")
+FIELD = re.compile(
+    r"(?P<names>\*{0,2}[a-z_]\w*(?:, \*{0,2}[a-z_]\w*)*|Source|Returns|Raises):(?:\s+(?P<text>\S.*))?$"
+)
 ENDING = re.compile(r"(Source: |Raises [A-Z])")  # a paragraph of its own, though no empty line parts it
 SECTION = re.compile(r"(Args|Returns|Raises|Yields):$")
 ITEM = re.compile(r"(?P<name>[\w., *]+): (?P<text>.*)")
