@@ -128,7 +128,7 @@ def test_embed_of_a_single_picture_says_to_give_a_list(single: object) -> None:
 
 def test_embed_names_a_file_that_is_no_picture(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
-    with pytest.raises(OSError, match=r"broken.jpg cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"broken.jpg cannot be read as an image"):
         model().embed([tmp_path / "broken.jpg"])
 
 

@@ -187,7 +187,7 @@ def check_published(
 
 
 def images_below(folder: Path, tops: Iterable[str] = (".",)) -> set[str]:
-    """Pictures by their suffix below some folders of a folder, as paths relative to it; hidden ones are left out.
+    """Images by their suffix below some folders of a folder, as paths relative to it; hidden ones are left out.
 
     Links are followed, and each folder is read once, by one of its names.
     """

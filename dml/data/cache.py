@@ -1,8 +1,8 @@
-"""The deterministic half of the transform, kept: all decoded and resized pictures in one memory-mapped file.
+"""The deterministic half of the transform, kept: all decoded and resized images in one memory-mapped file.
 
-Layout of the file: the pixels of every picture one after another, then a table (n, 3) of int64 with offset, height
+Layout of the file: the pixels of every image one after another, then a table (n, 3) of int64 with offset, height
 and width of each, then the footer: magic number, n and the key. The key is a hash of all that the pixels depend on, so
-a picture that was changed, or one from another place, leads to another file. A file gets its name only when it is
+an image that was changed, or one from another place, leads to another file. A file gets its name only when it is
 whole.
 """
 
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 MAGIC = b"dmlcache"
 FOOTER = struct.Struct("<8sQ32s")
-AT_A_TIME = 256  # pictures that are held in memory while the file is built
+AT_A_TIME = 256  # images that are held in memory while the file is built
 
 
 class CachedImages:
-    """The pictures of a finished cache file, read from the disk as they are asked for.
+    """The images of a finished cache file, read from the disk as they are asked for.
 
     It travels to a data worker as a path, not as pixels.
     """
@@ -69,12 +69,12 @@ class CachedImages:
 
 
 def cached(images: ImageFiles | EncodedImages, folder: str | Path, name: str) -> CachedImages:
-    """The same pictures from a cache file in a folder, which is built if it is not there.
+    """The same images from a cache file in a folder, which is built if it is not there.
 
     A build that was interrupted starts anew; of several processes one builds and the others wait for it.
 
     Raises:
-        FileError: a picture cannot be read, or the cache cannot be written.
+        FileError: an image cannot be read, or the cache cannot be written.
     """
     path = Path(folder) / name
     try:
@@ -124,7 +124,7 @@ def _is_whole(path: Path, key: bytes) -> bool:
 
 
 def _build(images: ImageFiles | EncodedImages, path: Path, key: bytes, suffix: str) -> None:
-    log.info("building the cache %s of %d pictures, once", path, len(images))
+    log.info("building the cache %s of %d images, once", path, len(images))
     partial = path.with_suffix(suffix)
     try:
         with partial.open("wb") as file:
@@ -137,7 +137,7 @@ def _build(images: ImageFiles | EncodedImages, path: Path, key: bytes, suffix: s
             file.flush()
             os.fsync(file.fileno())
         if content_key(images) != key:
-            raise FileError("pictures changed while they were read; start again")
+            raise FileError("images changed while they were read; start again")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

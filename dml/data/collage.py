@@ -48,7 +48,7 @@ class CollageImages:
     """A grid of g × g tiles, k of which are targets of one class; the others are background, and all lie at random.
 
     Row i shows target i, with k − 1 other images of its class, each at most once while there are enough. Taken as an
-    item, a row is always the same picture, with whole tiles; ``draw`` makes a new one of it, with random crops.
+    item, a row is always the same image, with whole tiles; ``draw`` makes a new one of it, with random crops.
 
     Args:
         tiles: what the collages are made of.
@@ -56,7 +56,7 @@ class CollageImages:
         targets_per_image: k, from 1 to g².
         size: pixels of a side of the collage, a multiple of g.
         crop: smallest share of a tile's area that a drawn one shows, in (0, 1].
-        seed: of the pictures that are always the same.
+        seed: of the images that are always the same.
         target_place: the targets lie there and at the places after it, counted row after row from 0; None draws them.
 
     Raises:
@@ -92,7 +92,7 @@ class CollageImages:
         return len(self._tiles.labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a data worker gets: the pictures by shared memory, and no names."""
+        """What a data worker gets: the images by shared memory, and no names."""
         if self._shared is None:
             parts = (self._tiles.targets, self._tiles.labels, self._tiles.backgrounds)
             self._shared = [torch.from_numpy(part) for part in parts]
@@ -113,7 +113,7 @@ class CollageImages:
         return self._compose(row, self._places(generator), generator, crop=self._crop)
 
     def target_tiles(self, row: int) -> NDArray[np.bool_]:
-        """Where the targets lie in the picture that the row always is, (g, g)."""
+        """Where the targets lie in the image that the row always is, (g, g)."""
         mask = np.zeros(self.grid**2, dtype=bool)
         mask[self._places(self._fixed(row))] = True
         return mask.reshape(self.grid, self.grid)
@@ -260,7 +260,7 @@ def _select(
 def _tile(
     picture: NDArray[np.uint8], size: int, crop: float, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A picture, or a part of it with sides between 4:5 and 5:4, as a tile."""
+    """An image, or a part of it with sides between 4:5 and 5:4, as a tile."""
     side = picture.shape[0]
     box = (0.0, 0.0, float(side), float(side))
     if crop < 1:

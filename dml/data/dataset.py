@@ -1,4 +1,4 @@
-"""From annotations to the two halves of a data set, with the pictures in their files or in a cache."""
+"""From annotations to the two halves of a data set, with the images in their files or in a cache."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Loading", "train_test"]
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How the pictures of a data set get into memory.
+    """How the images of a data set get into memory.
 
-    short_side:   pixels that the short side is resized to when a picture is read; None leaves it.
-    cache:        keep the resized pictures in one file.
+    short_side:   pixels that the short side is resized to when an image is read; None leaves it.
+    cache:        keep the resized images in one file.
     cache_folder: where.
     check:        decode every image once at the start; "auto" does not look at all of a large set. See check_images.
     open_images:  finds the files, by the folder that they are relative to, their names, and short_side.

@@ -1,4 +1,4 @@
-"""From a picture, in whatever form cameras and programs write it, to pixels."""
+"""From an image, in whatever form cameras and programs write it, to pixels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LONGEST = 100  # times its short side
 
 
 class Decoded(NamedTuple):
-    """A picture, and how it was written.
+    """An image, and how it was written.
 
     pixels:      (H, W, 3) uint8, RGB, upright.
     mode:        what Pillow calls its colours.
@@ -59,29 +59,29 @@ class Decoded(NamedTuple):
 
 
 def decode(picture: Image.Image | str | Path) -> NDArray[np.uint8]:
-    """A picture or a file of one as (H, W, 3) uint8, RGB.
+    """An image or a file of one as (H, W, 3) uint8, RGB.
 
-    Photographs are turned upright by their EXIF data, 16 bits are scaled to 8, and transparent pictures are laid
+    Photographs are turned upright by their EXIF data, 16 bits are scaled to 8, and transparent images are laid
     on white.
 
     Raises:
-        FileError: a file that is missing, cut off, too large or no picture; the message names it.
+        FileError: a file that is missing, cut off, too large or no image; the message names it.
         InputError: more pixels than `largest_picture`, or values that have no place in 0..255.
     """
     return _convert_in_memory(picture) if isinstance(picture, Image.Image) else decode_file(picture).pixels
 
 
 def decode_file(path: str | Path) -> Decoded:
-    """The picture in a file; see decode."""
+    """The image in a file; see decode."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise FileError(f"{path} cannot be read as a picture: {error}; replace or remove it") from error
+        raise FileError(f"{path} cannot be read as an image: {error}; replace or remove it") from error
     return decode_bytes(content, str(path))
 
 
 def decode_bytes(content: bytes, name: str) -> Decoded:
-    """The picture in the content of a file, wherever it lies; see decode. The name is for the message."""
+    """The image in the content of a file, wherever it lies; see decode. The name is for the message."""
     try:
         return _decode(content)
     except MemoryError:
@@ -92,10 +92,10 @@ def decode_bytes(content: bytes, name: str) -> Decoded:
 
 def _why_not(error: Exception) -> str:
     if isinstance(error, BOMBS):
-        return f"is refused as a picture: {error} {_how_to_raise()}"
+        return f"is refused as an image: {error} {_how_to_raise()}"
     if isinstance(error, UserError):  # which says what to do
-        return f"cannot be read as a picture: {error}"
-    return f"cannot be read as a picture: {error}; replace or remove it"
+        return f"cannot be read as an image: {error}"
+    return f"cannot be read as an image: {error}; replace or remove it"
 
 
 def _decode(content: bytes) -> Decoded:
@@ -143,7 +143,7 @@ def _convert_in_memory(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def largest_picture() -> int:
-    """The number of pixels above which a picture is refused: 89,478,485, or what DML_MAX_PIXELS says.
+    """The number of pixels above which an image is refused: 89,478,485, or what DML_MAX_PIXELS says.
 
     A few kilobytes can unpack to gigabytes, so a limit is what keeps a stranger's file from filling the memory.
 
@@ -180,15 +180,15 @@ def check_short_side(short_side: int | None) -> None:
     if short_side is not None and short_side < 1:
         raise InputError(
             f"transform.short_side={short_side} must be a positive number of pixels; "
-            "null leaves the pictures at their size"
+            "null leaves the images at their size"
         )
 
 
 def resize_named(image: NDArray[np.uint8], short_side: int | None, name: object) -> NDArray[np.uint8]:
-    """As resize_short_side, with the name of the picture in the error.
+    """As resize_short_side, with the name of the image in the error.
 
     Raises:
-        FileError: the result would be larger than a picture may be.
+        FileError: the result would be larger than an image may be.
     """
     try:
         return resize_short_side(image, short_side)

@@ -30,7 +30,7 @@ Identity = tuple[int, int] | str
 LINKED = "folders that are read under another name"
 HIDDEN, HOUSEKEEPING = "hidden", "of the system"
 NO_FILE = "pipes, sockets or devices"
-OF_THE_SYSTEM = {  # what NAS and desktop systems put beside pictures
+OF_THE_SYSTEM = {  # what NAS and desktop systems put beside images
     *(
         "@eadir",
         "@tmp",
@@ -63,7 +63,7 @@ class Found:
 
 
 def find_images(root: str | Path) -> Found:
-    """All pictures at any depth; links are followed, and each folder and each file is taken once.
+    """All images at any depth; links are followed, and each folder and each file is taken once.
 
     Raises:
         FileError: folders, files or links cannot be read.

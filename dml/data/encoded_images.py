@@ -1,4 +1,4 @@
-"""Pictures that lie inside of larger files until they are asked for."""
+"""Images that lie inside of larger files until they are asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Encoded", "EncodedImages"]
 
 
 class Encoded(Protocol):
-    """Encoded pictures by row, as bytes. It travels to data workers, so it holds places and no content."""
+    """Encoded images by row, as bytes. It travels to data workers, so it holds places and no content."""
 
     @property
     def identity(self) -> bytes:
@@ -24,21 +24,21 @@ class Encoded(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, row: int, /) -> str:
-        """What a message calls the picture."""
+        """What a message calls the image."""
 
     def sample(self, row: int, /) -> Hashable:
         """Something that is equal for equal bytes, and had without reading all of them."""
 
     def read(self, row: int, /) -> bytes:
-        """The file of the picture; raises FileError if it cannot be had as it was."""
+        """The file of the image; raises FileError if it cannot be had as it was."""
 
 
 @dataclass(frozen=True)
 class EncodedImages:
     """The deterministic half of every transform, as of ImageFiles: decoded, and the short side resized.
 
-    encoded:    one picture a row.
-    short_side: pixels; None leaves the pictures at their size.
+    encoded:    one image a row.
+    short_side: pixels; None leaves the images at their size.
     """
 
     encoded: Encoded
@@ -51,11 +51,11 @@ class EncodedImages:
         return resize_named(self.decoded(row).pixels, self.short_side, self.name(row))
 
     def decoded(self, row: int) -> Decoded:
-        """The picture before it is resized."""
+        """The image before it is resized."""
         return decode_bytes(self.encoded.read(row), self.name(row))
 
     def name(self, row: int) -> str:
-        """What a message calls the picture."""
+        """What a message calls the image."""
         return self.encoded.name(row)
 
     def __len__(self) -> int:

@@ -34,7 +34,7 @@ AGAIN = "other names of images"
 def folder(
     root: str, *, short_side: int | None, cache: bool, cache_folder: str, check: bool | str = False
 ) -> TrainTest:
-    """Every folder of root is a class, with all pictures in it at any depth.
+    """Every folder of root is a class, with all images in it at any depth.
 
     Without folders train and test the hash of its name puts a class into one of the halves. An image counts once,
     however many links lead to it; what is left out is said in the log, with the reason.
@@ -42,7 +42,7 @@ def folder(
     Raises:
         MissingFileError: root is no folder.
         FileError: files or folders cannot be read.
-        InputError: there are no pictures, some lie outside of every class or in two, a class is in both halves, or
+        InputError: there are no images, some lie outside of every class or in two, a class is in both halves, or
             the layout is another one.
     """
     loading = Loading(short_side=short_side, cache=cache, cache_folder=cache_folder, check=check)
@@ -51,7 +51,7 @@ def folder(
     found = find_images(root)
     if not found.files:
         raise InputError(
-            f"dataset.root={root} holds no pictures: it needs a folder per class with pictures in it; left out: "
+            f"dataset.root={root} holds no images: it needs a folder per class with images in it; left out: "
             f"{describe(found.left_out)}"
         )
     _check_names(root, found.files)

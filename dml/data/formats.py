@@ -1,4 +1,4 @@
-"""Which files are pictures: what Pillow reads, by the suffix, or by the first bytes where that says nothing."""
+"""Which files are images: what Pillow reads, by the suffix, or by the first bytes where that says nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
     "why_no_picture",
 ]
 
-NO_PICTURE = "not pictures"
+NO_PICTURE = "not images"
 RAW = "raw files of cameras"
 HEIF = "HEIC"
 
@@ -47,7 +47,7 @@ LONGEST = 16  # bytes up to which all of them end
 
 
 def why_no_picture(path: Path) -> str:
-    """The reason to leave a file out, or nothing for a picture.
+    """The reason to leave a file out, or nothing for an image.
 
     Raises:
         OSError: its suffix is unknown and it cannot be read.
@@ -85,7 +85,7 @@ def _suffix_by_content(path: Path, *, has_suffix: bool) -> str:
     for place, signature, suffix in SIGNATURES:
         if suffix == ".bmp" and not start.startswith(b"BM"):
             continue
-        if suffix == ".tif" and has_suffix:  # so begin many formats that hold a picture among other things
+        if suffix == ".tif" and has_suffix:  # so begin many formats that hold an image among other things
             continue
         if start.startswith(signature, place):
             return suffix

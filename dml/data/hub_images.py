@@ -1,4 +1,4 @@
-"""Pictures in the tables of the `datasets` library, which stay on the disk until they are asked for."""
+"""Images in the tables of the `datasets` library, which stay on the disk until they are asked for."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dml.errors import FileError
 
 __all__ = ["HubImages"]
 
-END = 4096  # bytes of a picture that are compared before all of it is
+END = 4096  # bytes of an image that are compared before all of it is
 
 
 class HubImages:
-    """Encoded pictures by row, the tables one after another.
+    """Encoded images by row, the tables one after another.
 
     A table travels to a data worker as the path of its file.
     """
@@ -53,7 +53,7 @@ class HubImages:
         return found
 
     def read(self, row: int, /) -> bytes:
-        """The file of the picture; raises FileError if the table has none, or names one that is not there."""
+        """The file of the image; raises FileError if the table has none, or names one that is not there."""
         table, place = self._place(row)
         value = self._tables[table][place][self._column]
         content = value.get("bytes") if isinstance(value, dict) else value
@@ -75,7 +75,7 @@ class HubImages:
 
     @cached_property
     def identity(self) -> bytes:
-        """A hash of the files of the tables, by size, time and a sample, and of pictures that lie beside them."""
+        """A hash of the files of the tables, by size, time and a sample, and of images that lie beside them."""
         digest = hashlib.sha256(json.dumps([self._column, self._ends.tolist()]).encode())
         for table in self._tables:
             for file in table.cache_files:
@@ -93,7 +93,7 @@ class HubImages:
 
 
 def _undecoded(table: Any, column: str, library: Any) -> Any:
-    """The table with its pictures as bytes: this package decodes them, so they are those of every other reader."""
+    """The table with its images as bytes: this package decodes them, so they are those of every other reader."""
     is_image = isinstance(table.features[column], library.Image)
     return table.cast_column(column, library.Image(decode=False)) if is_image else table
 

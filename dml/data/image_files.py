@@ -1,4 +1,4 @@
-"""Pictures that stay in their files until they are asked for."""
+"""Images that stay in their files until they are asked for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageFiles:
 
     folder:     what the files are relative to.
     files:      one file a row.
-    short_side: pixels; None leaves the pictures at their size.
+    short_side: pixels; None leaves the images at their size.
     """
 
     folder: Path

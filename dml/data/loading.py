@@ -118,7 +118,7 @@ def evaluation_batches(
 
 
 def _in_one_sentence(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """The batches; of a picture that a worker could not read, its error without the worker's traceback before it."""
+    """The batches; of an image that a worker could not read, its error without the worker's traceback before it."""
     try:
         with signals_held_back():
             batches = iter(loader)

@@ -99,7 +99,7 @@ def prepare(source: Source, data: Path, expected: Counts, *, archive: Path | Non
     Raises:
         MissingFileError: files are missing; the message says which and where to get them.
         InputError: an archive or the annotations are not as published.
-        FileError: pictures cannot be read; the message names the first.
+        FileError: images cannot be read; the message names the first.
     """
     name = source.data.name
     if archive is not None:
@@ -190,14 +190,14 @@ def _inside(target: Path, name: str) -> Path:
 
 
 def _bounded(members: Iterator[Member], archive: Path, target: Path) -> Iterator[Member]:
-    """The members, as long as they are not more than an archive of pictures, which hardly shrink, can hold."""
+    """The members, as long as they are not more than an archive of images, which hardly shrink, can hold."""
     room, total = ROOM + RATIO * archive.stat().st_size, 0
     for name, size, content in members:
         total += max(size, BLOCK)
         if total > room:
             raise InputError(
                 f"{archive} has {archive.stat().st_size:,} bytes and unpacks to more than {room:,}, as no archive of "
-                f"pictures does, so {name!r} and what follows was not unpacked: fetch it from another place, or, if "
+                f"images does, so {name!r} and what follows was not unpacked: fetch it from another place, or, if "
                 f"you trust it, unpack it by hand into {target}"
             )
         yield name, size, content
@@ -248,7 +248,7 @@ def look_through(annotations: Annotations) -> list[str]:
     """Decode every image once: sentences on what is converted when it is read, and on files with equal content.
 
     Raises:
-        FileError: pictures cannot be read; the message names the first, each with its cause.
+        FileError: images cannot be read; the message names the first, each with its cause.
     """
     files = [row.file for row in annotations.rows]
     with ThreadPoolExecutor() as pool:
@@ -270,7 +270,7 @@ def look_through(annotations: Annotations) -> list[str]:
     if repeated := [names for names in equal.values() if len(names) > 1]:
         pair = f"{repeated[0][0]!r} and {repeated[0][1]!r}"
         sentences.append(
-            f"{len(repeated):,} pictures are there under several names, such as {pair}: kept, as published"
+            f"{len(repeated):,} images are there under several names, such as {pair}: kept, as published"
         )
     return sentences
 

@@ -1,4 +1,4 @@
-"""Pictures inside of tar and zip files, as a table of places that all processes on a machine share."""
+"""Images inside of tar and zip files, as a table of places that all processes on a machine share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ShardImages"]
 
 
 class ShardImages:
-    """Encoded pictures by row.
+    """Encoded images by row.
 
     Shards are opened by each process for itself. Places and names are tensors, so a data worker gets them by shared
     memory and not as copies.

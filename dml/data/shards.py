@@ -82,7 +82,7 @@ def shards(
         for member, text in shard.found.images
     ]
     if not found:
-        raise InputError(f"dataset.root={root}: its {len(looked)} shards hold no pictures")
+        raise InputError(f"dataset.root={root}: its {len(looked)} shards hold no images")
     found.sort(key=lambda image: (image.member.name, image.shard))
     rows = (_by_folder if _source(looked) == "" else _by_label)(found, split)
     rows = with_composed_labels(rows)

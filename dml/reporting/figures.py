@@ -1,4 +1,4 @@
-"""What all figures share: a file in a format that is known, and names that fit over a small picture."""
+"""What all figures share: a file in a format that is known, and names that fit over a small image."""
 
 from __future__ import annotations
 

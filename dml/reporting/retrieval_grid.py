@@ -149,7 +149,7 @@ def _embed(cfg: TrainConfig, folder: str | Path, splits: Splits, test: Records, 
 
 
 def _query(ranking: QueryRanking, vectors: Tensor, test: Records, preprocess: Preprocess, i: int) -> Query:
-    """The i-th query, its picture and those of what is found as the model sees them."""
+    """The i-th query, its image and those of what is found as the model sees them."""
     query = ranking.queries[i]
 
     def pixels(row: int) -> NDArray[np.uint8]:

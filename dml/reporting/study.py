@@ -62,7 +62,7 @@ class StudyRow:
 
     @property
     def chance(self) -> float:
-        """Selection accuracy of equal weights: the share of the picture that targets cover."""
+        """Selection accuracy of equal weights: the share of the image that targets cover."""
         return int(self.settings["dataset.targets_per_image"]) / int(self.settings["dataset.grid"]) ** 2
 
     @property

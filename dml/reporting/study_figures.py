@@ -146,7 +146,7 @@ def draw_sweeps(sweeps: Mapping[str, Sequence[StudyRow]], reference: StudyRow | 
 def draw_weights(rows: Sequence[StudyRow], *, count: int, seed: int) -> Figure:
     """Test collages, and over them the weights of each row's model of its first seed, if it can weigh unevenly.
 
-    The target has a green frame; below each picture stands the share of the weights that lies on it. Shown are typical
+    The target has a green frame; below each image stands the share of the weights that lies on it. Shown are typical
     collages: of those drawn by the seed, the ones in which every row has nearest to its own median share. The
     reference is left out: it was trained without background.
     """

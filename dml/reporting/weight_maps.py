@@ -69,7 +69,7 @@ def weight_maps_of_run(
     Raises:
         MissingFileError: the run, its checkpoint, its data set or an image is not there.
         InputError: the pooling has no weights, or its locations no place in the image.
-        FileError: a file is no picture.
+        FileError: a file is no image.
     """
     check_rows(count)
     cfg = located_config(folder, data=data, device=device, trust=trust)
@@ -123,7 +123,7 @@ def _find_pictures(images: Sequence[str]) -> list[str]:
             matches = [name] if path.exists() else sorted(glob.glob(name, recursive=True))
         if not matches:
             raise MissingFileError(
-                f"images={name} leads to no picture: give a file, a folder with pictures in it, a pattern such as "
+                f"images={name} leads to no image: give a file, a folder with images in it, a pattern such as "
                 "'photos/*.jpg', or a list of these as in images=[a.jpg,b.jpg]"
             )
         found += matches

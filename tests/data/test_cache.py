@@ -220,7 +220,7 @@ def test_pictures_that_change_while_they_are_read_are_not_kept(
     monkeypatch.setattr(
         cache_module, "_decoded", lambda _: (write_plain(images.folder, 7), *decoded(images))[1:]
     )
-    with pytest.raises(OSError, match=r"pictures changed while they were read; start again"):
+    with pytest.raises(OSError, match=r"images changed while they were read; start again"):
         cached(images, tmp_path / "cache", "x")
     assert not built(tmp_path)
 
@@ -242,7 +242,7 @@ def test_a_broken_picture_and_a_place_that_cannot_be_written_are_named_with_a_wa
     ):
         cached(images, tmp_path / "file", "x")
     (tmp_path / "3.jpg").write_bytes(b"")
-    with pytest.raises(OSError, match=r"could not be built: .*3\.jpg cannot be read as a picture.*mend"):
+    with pytest.raises(OSError, match=r"could not be built: .*3\.jpg cannot be read as an image.*mend"):
         cached(images, tmp_path / "cache", "x")
     (tmp_path / "3.jpg").unlink()
     with pytest.raises(OSError, match=r"could not be built: .*No such file.*3\.jpg"):

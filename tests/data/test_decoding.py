@@ -81,7 +81,7 @@ def test_transparency_is_laid_on_white() -> None:
 @pytest.mark.parametrize("values", [np.full((4, 4), 0.5, np.float32), np.full((4, 4), 70000, np.int32)])
 def test_pixels_without_a_place_in_bytes_are_refused(values: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "deep.tif")
-    with pytest.raises(OSError, match=r"deep.tif cannot be read as a picture: its pixels are .* 0 to 65535"):
+    with pytest.raises(OSError, match=r"deep.tif cannot be read as an image: its pixels are .* 0 to 65535"):
         decode(tmp_path / "deep.tif")
 
 
@@ -92,12 +92,12 @@ def test_a_file_that_was_cut_off_is_named(share: float, suffix: str, tmp_path: P
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(OSError, match=rf"cut\.{suffix} cannot be read as a picture: "):
+    with pytest.raises(OSError, match=rf"cut\.{suffix} cannot be read as an image: "):
         decode(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"missing\.jpg cannot be read as a picture: .*No such file"):
+    with pytest.raises(OSError, match=r"missing\.jpg cannot be read as an image: .*No such file"):
         decode(tmp_path / "missing.jpg")
 
 
@@ -225,5 +225,5 @@ def test_a_format_that_another_program_would_run_is_no_picture(tmp_path: Path) -
     (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     with Image.open(tmp_path / "a.jpg") as opened:
         assert opened.format == "EPS"  # Pillow would call Ghostscript
-    with pytest.raises(OSError, match=r"a.jpg cannot be read as a picture: cannot identify"):
+    with pytest.raises(OSError, match=r"a.jpg cannot be read as an image: cannot identify"):
         decode(tmp_path / "a.jpg")

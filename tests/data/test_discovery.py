@@ -122,7 +122,7 @@ def test_what_is_no_image_is_left_out_with_its_reason(noise: Path) -> None:
     os.mkfifo(noise / "class 1" / "queue.png")
     found = find_images(noise)
     assert {reason: len(names) for reason, names in found.left_out.items()} == {
-        "not pictures": 4,
+        "not images": 4,
         formats.RAW: 1,
         "of the system": 1,
         "hidden": 1,

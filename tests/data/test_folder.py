@@ -80,7 +80,7 @@ def test_pictures_outside_of_every_class_are_named(files: list[str], tmp_path: P
 def test_a_root_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"dataset.root=.*nowhere is no folder: give one"):
         read(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"holds no pictures: it needs a folder per class"):
+    with pytest.raises(ValueError, match=r"holds no images: it needs a folder per class"):
         read(tmp_path)
 
 
@@ -142,14 +142,14 @@ def test_the_log_says_which_layout_was_seen_and_what_was_left_out(
         read(tmp_path)
     assert caplog.messages == [
         f"{tmp_path}: split by the folders Test, Train; left out: 1 hidden ('Train/.DS_Store'), "
-        "2 not pictures ('Train/notes.txt', ...), 1 other names of images ('Test/plum/again.png')"
+        "2 not images ('Train/notes.txt', ...), 1 other names of images ('Test/plum/again.png')"
     ]
 
 
 def test_pictures_that_are_all_left_out_are_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "apple").mkdir()
     (tmp_path / "apple" / "1.NEF").write_bytes(b"MM\0*")
-    with pytest.raises(ValueError, match=r"holds no pictures: .*left out: 1 raw files of cameras .*1.NEF"):
+    with pytest.raises(ValueError, match=r"holds no images: .*left out: 1 raw files of cameras .*1.NEF"):
         read(tmp_path)
 
 

@@ -104,7 +104,7 @@ def test_a_picture_that_cannot_be_read_ends_loading_with_one_sentence(
     data = dataclasses.replace(records(), images=ImageFiles(tmp_path, ("broken.png",) * 12, None))
     transform = EvaluationTransform(size=8, resize=8)
     with pytest.raises(
-        OSError, match=r"^\S*broken\.png cannot be read as a picture: .*; replace or remove it$"
+        OSError, match=r"^\S*broken\.png cannot be read as an image: .*; replace or remove it$"
     ):
         list(evaluation_batches(data, transform, batch_size=5, num_workers=num_workers))
 

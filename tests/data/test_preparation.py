@@ -156,7 +156,7 @@ def test_an_archive_that_unpacks_to_far_more_than_pictures_would_is_stopped(
             target.write(path, path.name)
     if suffix == "tgz":
         pack(tmp_path / "source", archive)
-    with pytest.raises(ValueError, match=r"unpacks to more than 1,\d+,\d+, as no archive of pictures does"):
+    with pytest.raises(ValueError, match=r"unpacks to more than 1,\d+,\d+, as no archive of images does"):
         unpack(archive, tmp_path / "target")
     assert sum(path.stat().st_size for path in (tmp_path / "target").iterdir()) <= 2**20
 
@@ -168,7 +168,7 @@ def test_an_archive_of_very_many_empty_files_is_stopped(
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         for i in range(50):
             archive.writestr(f"{i}", b"")
-    with pytest.raises(ValueError, match="as no archive of pictures does"):
+    with pytest.raises(ValueError, match="as no archive of images does"):
         unpack(tmp_path / "bomb.zip", tmp_path / "target")
 
 
@@ -252,7 +252,7 @@ def test_what_is_converted_and_what_is_there_twice_is_said(write_small: Write, t
     said = "\n".join(prepare_small("cars", tmp_path)[1:])
     for kind in ("grey", "CMYK", "turned by EXIF", "of a palette"):
         assert f"1 images are {kind}: converted" in said
-    assert "1 pictures are there under several names, such as 'car_ims/000005.jpg' and" in said
+    assert "1 images are there under several names, such as 'car_ims/000005.jpg' and" in said
 
 
 def test_the_command_prepares_birds_of_the_published_numbers(

@@ -146,7 +146,7 @@ def test_a_folder_without_shards_and_shards_without_pictures_are_refused(tmp_pat
     with pytest.raises(FileNotFoundError, match=r"holds no \.tar or \.zip files"):
         read(tmp_path, tmp_path)
     write_tar(tmp_path / "a.tar", {"a/readme": b"x"})
-    with pytest.raises(ValueError, match=r"its 1 shards hold no pictures"):
+    with pytest.raises(ValueError, match=r"its 1 shards hold no images"):
         read(tmp_path, tmp_path)
 
 
@@ -283,7 +283,7 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path: Path, caplog: pytest.Lo
 
 def test_a_picture_that_is_broken_is_named_with_its_shard(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", {**FILES, "apple/0.jpg": FILES["apple/0.jpg"][:80]})
-    with pytest.raises(OSError, match=r"a\.tar: apple/0\.jpg cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"a\.tar: apple/0\.jpg cannot be read as an image"):
         read(tmp_path, tmp_path, cache=True)
 
 

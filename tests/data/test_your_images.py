@@ -53,7 +53,7 @@ def test_a_folder_is_trained_on_and_searched(
     done = run_dml("train", *options(FOLDER), cwd=place)
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^(?:photos|train|val|test): .*$", done.stdout, re.MULTILINE) == [
-        "photos: one folder per class; left out: 1 not pictures ('items.csv')",
+        "photos: one folder per class; left out: 1 not images ('items.csv')",
         "train: 17 classes, 68 images",
         "val: 4 classes, 16 images",
         "test: 19 classes, 76 images",

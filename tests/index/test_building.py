@@ -167,7 +167,7 @@ def test_a_table_that_is_none_is_refused(run: Path, tmp_path: Path, text: str, s
 def test_places_without_images_are_refused_and_nothing_is_made(run: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"no images in .*notes, which hold .*1 not pictures"):
+    with pytest.raises(InputError, match=r"no images in .*notes, which hold .*1 not images"):
         build_index(run, [tmp_path / "notes"], tmp_path / "index")
     with pytest.raises(MissingFileError, match="nothing is not there: give folders"):
         build_index(run, [tmp_path / "nothing"], tmp_path / "index")

@@ -98,10 +98,10 @@ def test_without_images_the_seed_draws_some_of_the_test_set(run: Path) -> None:
 
 def test_images_that_are_not_there_or_no_pictures_are_named(run: Path, tmp_path: Path) -> None:
     for wrong in (tmp_path / "d.png", f"{tmp_path}/*.webp", tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"leads to no picture: give a file, a folder"):
+        with pytest.raises(FileNotFoundError, match=r"leads to no image: give a file, a folder"):
             look(run, wrong)
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(OSError, match=r"notes.txt cannot be read as a picture"):
+    with pytest.raises(OSError, match=r"notes.txt cannot be read as an image"):
         look(run, tmp_path / "notes.txt")
 
 

@@ -93,7 +93,7 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 
 
 class _Frame:
-    """From values to places in the picture."""
+    """From values to places in the image."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
         self._x, self._y = x, (y[0], y[1] + 0.04 * (y[1] - y[0]))

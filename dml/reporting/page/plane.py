@@ -63,7 +63,7 @@ def chosen_images(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Both axes to one scale, in the middle of the square; y grows downwards in a picture."""
+    """Both axes to one scale, in the middle of the square; y grows downwards in an image."""
     low, high = points.min(0), points.max(0)
     scale = (SIDE - 2 * MARGIN) / max(float((high - low).max()), np.finfo(np.float64).tiny)
     placed: NDArray[np.float64] = (points - (low + high) / 2) * scale * [1, -1] + SIDE / 2
