@@ -37,7 +37,7 @@ check: .venv/installed
 
 # Each warning is an error: a link that leads nowhere, a page that no other leads to, a name that the reference lacks.
 docs: .venv/installed
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going -b html docs build/site
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

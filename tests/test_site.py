@@ -66,6 +66,7 @@ Vectors of a_i * b_i, from `features`, with *emphasis* and trailing_ and |norms|
 features: (B, N), which is
           continued.
 ratio:    in (0, 1].
+dim:      D.
 
 Args:
     first: one
@@ -86,6 +87,7 @@ Source: Somebody, 2023.""".splitlines()
         ":features: (B, N), which is",
         "    continued.",
         ":ratio: in (0, 1].",
+        r":dim: \D.",
         "",
         ":param first: one",
         "    and more.",
@@ -118,11 +120,14 @@ def test_every_docstring_is_taken_without_a_loss_of_words(building: None) -> Non
 def test_links_out_of_the_pages_are_marked_and_others_left_alone(building: None) -> None:
     from building.links import mark_links_to_the_repository
 
-    source = ["[a](../dml/model.py) [b](../../tests/losses) [c](method.md#the) [d](https://x.org/a)"]
-    mark_links_to_the_repository(None, "page", source)
+    source = ["[a](../../dml/model.py) [b](../../tests/losses) [c](../method.md#the) [d](https://x.org/a)"]
+    mark_links_to_the_repository(None, "reference/losses", source)
     assert source == [
-        "[a](repository:dml/model.py) [b](repository:tests/losses) [c](method.md#the) [d](https://x.org/a)"
+        "[a](repository:dml/model.py) [b](repository:tests/losses) [c](../method.md#the) [d](https://x.org/a)"
     ]
+    source = ["[a](../dml/model.py) [b](method.md)"]
+    mark_links_to_the_repository(None, "method", source)
+    assert source == ["[a](repository:dml/model.py) [b](method.md)"]
 
 
 def test_each_command_has_its_help_on_the_page(building: None) -> None:

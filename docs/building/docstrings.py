@@ -16,7 +16,8 @@ FIELD = re.compile(
 ENDING = re.compile(r"(Source: |Raises [A-Z])")  # a paragraph of its own, though no empty line parts it
 SECTION = re.compile(r"(Args|Returns|Raises|Yields):$")
 ITEM = re.compile(r"(?P<name>[\w., *]+): (?P<text>.*)")
-CODE = re.compile(r"(``.+?``|`.+?`)")
+KEPT = re.compile(r"(``.+?``|`.+?`|(?<![\w*])\*\w(?:[^*]*\w)?\*(?![\w*]))")  # code and *emphasis*
+LETTER = re.compile(r"^[A-Za-z](?=[.)](?: |$))")  # at the start of a line it would begin a list
 KINDS = {"Args": "param", "Raises": "raises", "Returns": "returns", "Yields": "yields"}
 
 
@@ -97,10 +98,9 @@ def fields_of_section(kind: str, block: list[str]) -> Iterator[str]:
 
 def escaped(line: str) -> str:
     """A line whose text, outside of code, holds no markup but *emphasis*."""
-    parts = CODE.split(line)
-    return "".join(part if number % 2 else text(part) for number, part in enumerate(parts))
+    line = LETTER.sub(r"\\\g<0>", line)
+    return "".join(part if number % 2 else text(part) for number, part in enumerate(KEPT.split(line)))
 
 
 def text(part: str) -> str:
-    part = re.sub(r"(?<!\*)\*(?!\w[^*]*\w\*|\w\*)(?<!\w\*)", r"\\*", part) if part.count("*") % 2 else part
-    return re.sub(r"([|]|_(?!\w))", r"\\\1", part)
+    return re.sub(r"[|*]|_(?!\w)", r"\\\g<0>", part)

@@ -2,9 +2,10 @@
 
 A file of the program leads to its source here. Other files of the repository have no page, so their names stand without
 a link. Inline code that is the full name of something in the reference leads there, and a name that the reference
-lacks ends the build.
+lacks ends the build. In a table, where room is short, only its last part is shown.
 """
 
+import posixpath
 import re
 from pathlib import PurePosixPath
 
@@ -15,7 +16,7 @@ from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
 SCHEME = "repository:"
-OUTSIDE = re.compile(r"\]\((?:\.\./)+(?!docs/)([^)#]+)(?:#[^)]*)?\)")
+UPWARDS = re.compile(r"\]\((\.\./[^)#]+)(#[^)]*)?\)")
 FULL_NAME = re.compile(r"dml(\.\w+)+")
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def mark_links_to_the_repository(app: Sphinx, page: str, source: list[str]) -> None:
-    source[0] = OUTSIDE.sub(rf"]({SCHEME}\1)", source[0])
+    def marked(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page), link[1]))
+        return f"]({SCHEME}{target.removeprefix('../')})" if target.startswith("../") else link[0]
+
+    source[0] = UPWARDS.sub(marked, source[0])
 
 
 def resolve_links_to_the_repository(app: Sphinx, document: nodes.document, page: str) -> None:
@@ -64,4 +69,5 @@ class LinkNames(SphinxPostTransform):
             anchor = make_refnode(self.app.builder, self.env.docname, entry.docname, entry.node_id, [], name)
             anchor.children = []
             literal.replace_self(anchor)
-            anchor += literal
+            short = name.rpartition(".")[2] if isinstance(anchor.parent.parent, nodes.entry) else name
+            anchor += nodes.literal("", short, classes=literal["classes"])
