@@ -17,7 +17,7 @@ from sphinx.util.nodes import make_refnode
 
 SCHEME = "repository:"
 UPWARDS = re.compile(r"\]\((\.\./[^)#]+)(#[^)]*)?\)")
-FULL_NAME = re.compile(r"dml(\.\w+)+")
+FULL_NAME = re.compile(r"dml(\.[A-Za-z]\w*)+")
 
 log = logging.getLogger(__name__)
 
