@@ -26,7 +26,6 @@ extensions = [
     "building.mathematics",
 ]
 exclude_patterns = ["building"]
-needs_sphinx = "8.1"
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3  # links lead to headings by the anchors that code hosts give them

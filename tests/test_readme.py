@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from typer.main import get_command
 
+from dml.commands import app
 from dml.config import TrainConfig
 from dml.overrides import as_typed
 from tests.index.test_commands import dml
@@ -85,6 +87,24 @@ def test_every_training_command_composes(command: str, compose_config: Callable[
     for values in itertools.product(*choices):
         cfg = compose_config(*values)
         assert cfg.backbone and cfg.pooling and cfg.loss
+
+
+OTHERS = sorted(
+    {
+        line
+        for page in (ROOT / "README.md", *DOCS)
+        for line in commands(page)
+        if re.match(r"dml (?!train)\w", line)
+    }
+)
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_every_other_command_is_one_of_today_with_its_options(command: str) -> None:
+    part, words = get_command(app), shlex.split(command)[1:]
+    while below := getattr(part, "commands", None):
+        part = below[words.pop(0)]
+    part.make_context(command, words)
 
 
 @pytest.fixture
