@@ -1,9 +1,9 @@
 """Deep metric learning: train, evaluate and use image embeddings.
 
-model = dml.load_model("runs/…")        # of any run folder, with its preprocessing
-vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is the similarity
-index = dml.open_index("photos.index")  # made by `dml index build`
-hits = index.search(["a.jpg"], k=10)    # for each image, the most similar ones
+    model = dml.load_model("runs/…")        # of any run folder, with its preprocessing
+    vectors = model.embed(["a.jpg", …])     # unit vectors; their dot product is the similarity
+    index = dml.open_index("photos.index")  # made by `dml index build`
+    hits = index.search(["a.jpg"], k=10)    # for each image, the most similar ones
 
 What is named here is imported, and torch with it, when it is first used.
 """
