@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "building.commands",
     "building.docstrings",
+    "building.exports",
     "building.links",
     "building.mathematics",
 ]

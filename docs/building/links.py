@@ -5,6 +5,7 @@ a link. Inline code that is the full name of something in the reference leads th
 lacks ends the build. In a table, where room is short, only its last part is shown.
 """
 
+import importlib
 import posixpath
 import re
 from pathlib import PurePosixPath
@@ -18,6 +19,8 @@ from sphinx.util.nodes import make_refnode
 SCHEME = "repository:"
 UPWARDS = re.compile(r"\]\((\.\./[^)#]+)(#[^)]*)?\)")
 FULL_NAME = re.compile(r"dml(\.[A-Za-z]\w*)+")
+
+FORMER = "changelog"  # the page that may name what there is no more
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,10 @@ class LinkNames(SphinxPostTransform):
             if not FULL_NAME.fullmatch(name) or isinstance(literal.parent, nodes.reference | nodes.title):
                 continue
             found = python.find_obj(self.env, None, None, name, None)
+            found = found or python.find_obj(self.env, None, None, home(name), None)
             if not found:
-                log.warning("the reference has no %s", name, location=literal)
+                if self.env.docname != FORMER:
+                    log.warning("the reference has no %s", name, location=literal)
                 continue
             (_, entry) = found[0]
             anchor = make_refnode(self.app.builder, self.env.docname, entry.docname, entry.node_id, [], name)
@@ -71,3 +76,13 @@ class LinkNames(SphinxPostTransform):
             literal.replace_self(anchor)
             short = name.rpartition(".")[2] if isinstance(anchor.parent.parent, nodes.entry) else name
             anchor += nodes.literal("", short, classes=literal["classes"])
+
+
+def home(name: str) -> str:
+    """The full name by the module that defines it, of what a package exports."""
+    package, _, attribute = name.rpartition(".")
+    try:
+        thing = getattr(importlib.import_module(package), attribute)
+    except (ImportError, AttributeError):
+        return name
+    return f"{getattr(thing, '__module__', package)}.{getattr(thing, '__qualname__', attribute)}"
