@@ -8,6 +8,7 @@ lacks ends the build. In a table, where room is short, only its last part is sho
 import importlib
 import posixpath
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from docutils import nodes
@@ -65,7 +66,8 @@ class LinkNames(SphinxPostTransform):
             if not FULL_NAME.fullmatch(name) or isinstance(literal.parent, nodes.reference | nodes.title):
                 continue
             found = python.find_obj(self.env, None, None, name, None)
-            found = found or python.find_obj(self.env, None, None, home(name), None)
+            if not found and (other := home(name, python.objects)):
+                found = python.find_obj(self.env, None, None, other, None)
             if not found:
                 if self.env.docname != FORMER:
                     log.warning("the reference has no %s", name, location=literal)
@@ -78,11 +80,18 @@ class LinkNames(SphinxPostTransform):
             anchor += nodes.literal("", short, classes=literal["classes"])
 
 
-def home(name: str) -> str:
-    """The full name by the module that defines it, of what a package exports."""
+def home(name: str, described: Iterable[str]) -> str | None:
+    """The name under which the reference describes what a package exports by another, too."""
+    attribute = name.rpartition(".")[2]
+    thing = resolved(name)
+    others = (other for other in described if other.rpartition(".")[2] == attribute)
+    return next((other for other in others if thing is not None and resolved(other) is thing), None)
+
+
+def resolved(name: str) -> object:
+    """What a full name of something in a module stands for, or None."""
     package, _, attribute = name.rpartition(".")
     try:
-        thing = getattr(importlib.import_module(package), attribute)
-    except (ImportError, AttributeError):
-        return name
-    return f"{getattr(thing, '__module__', package)}.{getattr(thing, '__qualname__', attribute)}"
+        return getattr(importlib.import_module(package), attribute, None)
+    except ImportError:
+        return None
