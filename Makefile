@@ -35,7 +35,8 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# With Python 3.11 or later. Each warning is an error: a link that leads nowhere, a page that no other leads to, a name that the reference lacks.
+# With Python 3.11 or later. Each warning is an error: a link that leads nowhere, a page outside of the navigation, a name
+# that the reference lacks.
 docs: .venv/installed
 	$(BIN)/python -m sphinx -q -E -a -W --keep-going -b html docs build/site
 

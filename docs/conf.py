@@ -40,6 +40,7 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 highlight_language = "none"  # of blocks that name none: commands, formulas and what is printed
 
+html_math_renderer = "mathml"  # of building/mathematics.py
 html_theme = "furo"
 html_title = f"dml {version}"
 html_static_path = ["static"]

@@ -1,1 +1,1 @@
-"""What the site does beyond Sphinx: docstrings as they are written here, links, equations."""
+"""What the site does beyond Sphinx: docstrings as they are written here, help of commands, links, equations."""

@@ -1,4 +1,4 @@
-"""A table of what a package exports: the name, which links.py leads to its place in the reference, and what it is."""
+"""A list of what a package exports: the name, which links.py leads to its place in the reference, and what it is."""
 
 import importlib
 import inspect

@@ -20,7 +20,6 @@ from sphinx.util.nodes import make_refnode
 SCHEME = "repository:"
 UPWARDS = re.compile(r"\]\((\.\./[^)#]+)(#[^)]*)?\)")
 FULL_NAME = re.compile(r"dml(\.[A-Za-z]\w*)+")
-
 FORMER = "changelog"  # the page that may name what there is no more
 
 log = logging.getLogger(__name__)
