@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typer.main import get_command
 from dml.commands import app
 from dml.config import TrainConfig
 from dml.overrides import as_typed
+from tests.children import run_dml
 from tests.index.test_commands import dml
 
 ROOT = Path(__file__).parent.parent
@@ -51,12 +51,12 @@ SEARCH = [line for line in README if "emoji.index" in line or "dml calibrate" in
 
 
 def run(command: str, **places: Path) -> str:
-    """Run a command with this interpreter, its places filled in."""
+    """Run a command, its places filled in."""
     for name, path in places.items():
         command = command.replace(name, str(path))
     words = shlex.split(command)
     assert words[0] == "dml"
-    result = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+    result = run_dml(*words[1:])
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 
@@ -180,7 +180,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "emoji"
     (command,) = [line for line in commands(RESULTS) if line.startswith("dml train -m experiment=emoji")]
     command = re.sub(r"experiment=\S+", "experiment=emoji/gap,emoji/gsp", command)
-    run(re.sub(r"seed=\S+", "seed=0,1", command) + " debug=smoke", **{"runs/emoji": folder})
+    run(
+        re.sub(r"seed=\S+", "seed=0,1", command) + " debug=smoke trainer.max_steps=1 evaluator.classes=50",
+        **{"runs/emoji": folder},
+    )
     return folder
 
 
