@@ -112,6 +112,9 @@ def folder(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("typed")
     for name in ("RUN", "OTHER", "runs/emoji", "runs/mine"):
         shutil.copytree(smoke_run, folder / name)
+    other = folder / "OTHER" / "config.yaml"  # the same run again would be refused
+    text = other.read_text(encoding="utf-8")
+    other.write_text(re.sub(r"^seed: \d+$", "seed: 1", text, flags=re.MULTILINE), encoding="utf-8")
     with zipfile.ZipFile(ROOT / "data" / "emoji" / "emoji.zip") as drawings:
         few = [name for name in drawings.namelist() if re.match("rocket|zzz", name)]
         drawings.extractall(folder / "emoji", few)
