@@ -87,9 +87,9 @@ def decode(file: str | os.PathLike[str] | bytes, name: str = "the image") -> NDA
 
     Raises Unreadable if it cannot be read.
     """
+    name = name if isinstance(file, bytes) else str(file)
     try:
-        if not isinstance(file, bytes):
-            name, file = str(file), Path(file).read_bytes()
+        file = file if isinstance(file, bytes) else Path(file).read_bytes()
         orientation = jpeg_orientation(file) if file.startswith(b"\xff\xd8") else None
         try:
             return _decode(file, orientation)
