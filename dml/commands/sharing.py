@@ -10,7 +10,7 @@ from dml.commands.app import Checkpoint, Data, Run, Trust, command
 from dml.commands.indexing import Json
 from dml.reporting.endings import needs
 
-__all__ = ["export"]
+__all__ = ["export", "share"]
 
 
 @command("export")
@@ -60,3 +60,33 @@ def export(
         print(dumps(certificate, indent=2))
     else:
         print_certificate(to, certificate)
+
+
+@command("share")
+def share(
+    run: Run,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FOLDER|hf:USER/NAME", help="Or a model on the Hugging Face Hub.")
+    ],
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Of the weights, such as cc-by-4.0; none is stated otherwise."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Let nobody else see it, if it is new on the Hub.")
+    ] = False,
+    checkpoint: Checkpoint = "best",
+    trust: Trust = None,
+) -> None:
+    """Write the model of a run for others to load.
+
+    As in: dml share RUN --to hf:me/emoji
+
+    Weights as safetensors, configuration, preprocessing and a page with figures, data and licences. dml.load_model
+    takes it by the same name. Paths of this machine are left out; look at the page before it is public.
+    """
+    needs("huggingface_hub", "the page of a shared model")
+    from dml.export.sharing import share_run
+
+    place = share_run(run, to, checkpoint=checkpoint, licence=licence, private=private, trust=trust or ())
+    print(f"{place}: shared; others load it by dml.load_model({to!r})")

@@ -14,13 +14,14 @@ import numpy as np
 
 import dml
 from dml.assembly import build_data
-from dml.data import EvaluationTransform, Records, metadata
-from dml.errors import ConfigError, InputError
+from dml.data import Records, metadata
+from dml.errors import ConfigError
 from dml.export import embed
 from dml.export.certificate import BOUNDS, Certifier, check_bounds, versions
-from dml.export.graphs import OUTPUTS, half_precision, trace, write_onnx, write_pt2
+from dml.export.graphs import half_precision, trace, write_onnx, write_pt2
 from dml.export.licences import licences_text
 from dml.export.placing import placed
+from dml.export.preprocessing import FORMAT, preprocessing_of
 from dml.export.quantisation import quantise
 from dml.export.real_images import draw_images
 from dml.index.fingerprint import draw_golden_images, fingerprint_of
@@ -30,7 +31,6 @@ from dml.runs import located_config, trained_model
 __all__ = ["export_run"]
 
 FORMATS = {"onnx": ("model.onnx",), "torch": ("model.pt2",), "both": ("model.onnx", "model.pt2")}
-FORMAT = 1  # of certificate.json and preprocess.json
 MOST_IMAGES = 1000  # that a certificate is measured on, and the rest of the last class
 CALIBRATION = 128  # training images by which 8 bits are fitted
 GOLDEN = ("0.jpg", "1.jpg", "2.jpg", "3.png", "4.png")
@@ -75,7 +75,7 @@ def export_run(
     cfg = located_config(run, data=data, device="cpu", trust=trust)
     model = trained_model(cfg, run, checkpoint=checkpoint)
     identity = {"run": Path(run).name, "checkpoint": checkpoint, "fingerprint": fingerprint_of(model)}
-    preprocess = _preprocess_of(model)
+    preprocess = preprocessing_of(model)
     with placed(to, "certificate.json") as folder:
         _write_json(folder / "preprocess.json", preprocess | {"model": identity})
         _write_golden(folder / "golden", model)
@@ -136,25 +136,6 @@ def _quantise(folder: Path, model: EmbeddingModel, train: Records, certifier: Ce
     quantise(whole, graph, (model.preprocess(train.image(row)).numpy() for row in rows))
     whole.unlink()
     return {"images_per_second_in_fp32": before["images_per_second"]}
-
-
-def _preprocess_of(model: EmbeddingModel) -> dict[str, Any]:
-    """What preprocess.json says, but for whose it is."""
-    preprocess = model.preprocess
-    if type(preprocess) is not EvaluationTransform:
-        raise InputError(
-            f"transform.evaluation is a {type(preprocess).__name__}, which embed.py does not know: only a run whose "
-            "images are prepared by dml.data.EvaluationTransform can be exported; train with that"
-        )
-    return {
-        "format": FORMAT,
-        "input": {"name": "images", "type": "uint8", "layout": "batch, RGB, rows, columns"},
-        "size": preprocess.size,
-        "resize": preprocess.resize,
-        "whole_pixels": preprocess.whole_pixels,
-        "outputs": OUTPUTS,
-        "dimension": model.projection.out_features,
-    }
 
 
 def _write_golden(folder: Path, model: EmbeddingModel) -> None:

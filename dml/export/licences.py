@@ -39,7 +39,7 @@ WEIGHTS = {
 DATA = {
     "emoji": Licence(
         "the embedded drawings of emoji",
-        "Apache 2.0, CC BY 4.0, CC BY-SA 4.0 or MIT by vendor, all named below; CC BY-SA asks to share alike",
+        "Apache 2.0, CC BY 4.0, CC BY-SA 4.0 or MIT by vendor; CC BY-SA asks to share alike",
     ),
     "cub": Licence("CUB-200-2011", RESEARCH),
     "cars": Licence("Cars196", RESEARCH),
