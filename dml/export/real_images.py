@@ -49,14 +49,14 @@ class RealImages:
     def map_at_r(self, vectors: Tensor) -> float | None:
         """map@r of unit vectors (n, D); None if no image has another one to find."""
         query, gallery = self._roles()
-        if not np.isin(self.labels[query], self.labels[gallery]).any() or len(self.labels) < 2:
-            return None
         if self.is_query is None:
-            scores = query_scores(vectors, self.labels)
+            scores = query_scores(vectors, self.labels)["map@r"]
         else:
-            scores = query_scores(vectors[query], self.labels[query], vectors[gallery], self.labels[gallery])
-        mean = float(np.nanmean(scores["map@r"].numpy())) if len(scores["map@r"]) else np.nan
-        return None if np.isnan(mean) else mean
+            scores = query_scores(vectors[query], self.labels[query], vectors[gallery], self.labels[gallery])[
+                "map@r"
+            ]
+        answered = scores[~scores.isnan()]
+        return float(answered.mean()) if len(answered) else None
 
     def first_answers(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """(queries,) the most similar other image of each query, by its number."""
