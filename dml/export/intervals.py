@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dml.randomness import numpy_generator
+from dml.reporting.embeddings import read_embeddings
 from dml.retrieval import query_scores
 from dml.run_folder import RunFolder
 
@@ -20,10 +23,8 @@ def test_intervals(run: RunFolder) -> dict[str, tuple[float, float]]:
     """95 % intervals of the test metrics by their names, from the embeddings of a run; {} if it has kept none."""
     if not run.test_embeddings.is_file():
         return {}
-    with np.load(run.test_embeddings, allow_pickle=False) as kept:
-        vectors, labels, query, gallery = (
-            kept[key] for key in ("vectors", "labels", "is_query", "is_gallery")
-        )
+    kept: dict[str, NDArray[Any]] = dict(read_embeddings(run.test_embeddings))
+    vectors, labels, query, gallery = (kept[key] for key in ("vectors", "labels", "is_query", "is_gallery"))
     sets = (vectors[query], labels[query]) if (query & gallery).all() else None
     pair = sets or (vectors[query], labels[query], vectors[gallery], labels[gallery])
     others = int(gallery.sum()) - (1 if sets else 0)

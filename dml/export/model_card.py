@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from dml.config import TrainConfig, settings, to_plain
+from dml.config import TrainConfig, settings
 from dml.export.intervals import test_intervals
 from dml.export.licences import licence_of_data, licence_of_weights
 from dml.run_folder import RunFolder
@@ -19,6 +20,7 @@ def model_card(
     run: RunFolder,
     cfg: TrainConfig,
     *,
+    plain: Mapping[str, Any],
     name: str,
     fingerprint: str,
     measured: bool,
@@ -28,6 +30,7 @@ def model_card(
     """README.md of a shared model, with the metadata that the Hugging Face Hub reads.
 
     Args:
+        plain: the configuration as it is shared.
         name: how it is loaded, ``hf:USER/NAME`` or the name of its folder.
         fingerprint: of the model.
         measured: whether the figures of the run are those of this model.
@@ -40,7 +43,7 @@ def model_card(
         "Figures": _table(figures, intervals),
         "Data": _data(run, cfg),
         "Licence": _licences(cfg, licence),
-        "Settings": _settings(cfg, command, fingerprint),
+        "Settings": _settings(plain, command, fingerprint),
     }
     lines = [*_heading(cfg, name)]
     for title, content in sections.items():
@@ -108,12 +111,12 @@ def _licences(cfg: TrainConfig, licence: str | None) -> Iterator[str]:
     yield f"{weights.terms}. LICENSES has the texts."
 
 
-def _settings(cfg: TrainConfig, command: str, fingerprint: str) -> Iterator[str]:
+def _settings(plain: Mapping[str, Any], command: str, fingerprint: str) -> Iterator[str]:
     yield f"    {command}"
     yield ""
     yield "| key | value |"
     yield "| --- | --- |"
-    for key, value in settings(to_plain(cfg)).items():
+    for key, value in settings(dict(plain)).items():
         yield f"| {key} | {json.dumps(value)} |"
     yield ""
     yield f"config.yaml has all of them. Fingerprint of the model: {fingerprint}"

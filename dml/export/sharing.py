@@ -81,6 +81,7 @@ def share_run(
         page = model_card(
             source,
             cfg,
+            plain=config,
             name=name,
             fingerprint=fingerprint,
             measured=checkpoint == "best",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,8 @@ from dml.export.certificate import BATCHES, BOUNDS, Bounds, check_bounds
 from dml.export.exporting import export_run, standalone_script
 from dml.index.fingerprint import draw_golden_images, fingerprint_of
 from tests.commands.conftest import Dml
-from tests.conftest import compose_config
+from tests.conftest import ROOT, compose_config
+from tests.index.conftest import draw
 
 FEW = 80  # images of a certificate
 FILES = {"model.onnx", "model.pt2", "embed.py", "preprocess.json", "certificate.json", "LICENSES", "golden"}
@@ -266,3 +269,38 @@ def test_the_command_says_what_was_measured(dml: Dml, smoke_run: Path, tmp_path:
     done = dml("export", smoke_run, "--to", tmp_path / "model", "--images", FEW)
     assert done.exit_code == 0, done.stderr
     assert "model.pt2: vectors differ by" in done.stdout and "100.0% of first answers agree" in done.stdout
+
+
+@pytest.mark.usefixtures("written_before")
+def test_every_command_of_the_page_works_in_its_order(
+    dml: Dml, smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the Hub, which is asked elsewhere."""
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    commands = [line.split("  #")[0].strip() for line in re.findall(r"^ {4}((?:dml|python) .*)$", page, re.M)]
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shutil.copytree(smoke_run, tmp_path / "RUN")
+    for name in ("a.jpg", "b.jpg"):
+        draw(tmp_path / name, len(name))
+    monkeypatch.chdir(tmp_path)
+    assert len(commands) == 5
+    for command in commands:
+        if "hf:" in command:
+            continue
+        program, *words = shlex.split(command)
+        if program == "dml":
+            done = dml(*words)
+            assert done.exit_code == 0, f"{command}\n{done.stderr}"
+        else:
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+    names: dict[str, np.ndarray] = {}
+    exec(code, names)
+    assert np.abs(np.load("vectors.npy") - np.asarray(names["vectors"])).max() < 1e-5
+
+
+def test_the_page_states_the_bounds_that_hold() -> None:
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    for name, bounds in BOUNDS.items():
+        (row,) = re.findall(rf"^\| `{name}` \| (.*?) \| (.*?) points \| (.*?) % \|$", page, re.M)
+        expected = bounds.difference, 100 * bounds.map_at_r, 100 * bounds.first_answers
+        assert [float(value) for value in row] == pytest.approx(expected)

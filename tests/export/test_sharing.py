@@ -101,6 +101,14 @@ def test_its_page_says_what_it_is(shared: Path, smoke_run: Path) -> None:
     assert str(smoke_run) not in page and str(Path.home()) not in page
 
 
+def test_figures_of_another_checkpoint_are_not_those_of_this_one(smoke_run: Path, tmp_path: Path) -> None:
+    share_run(smoke_run, str(tmp_path / "emoji"), checkpoint="last")
+    page = (tmp_path / "emoji" / "README.md").read_text(encoding="utf-8")
+    assert "This checkpoint was not measured." in page and "| test |" not in page
+    assert not (tmp_path / "emoji" / "metrics.json").exists()
+    assert "none was stated by whoever shared them" in page and "license: other" in page
+
+
 def test_places_of_a_machine_are_left_out() -> None:
     config: dict[str, Any] = {
         "paths": {"data": "/home/me/data", "runs": "runs"},
