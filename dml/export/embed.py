@@ -24,7 +24,7 @@ from PIL import Image
 
 from dml.data.metadata import jpeg_orientation, noted_orientation, upright, without_metadata
 
-__all__ = ["Unreadable", "decode", "embed", "open_model", "run_model", "square"]
+__all__ = ["Mixed", "Unreadable", "decode", "embed", "open_model", "run_model", "square"]
 
 FOLDER = Path(__file__).resolve().parent
 MOST_PIXELS = int(os.environ.get("DML_MAX_PIXELS", 2**28 // 3))  # a few kilobytes can unpack to gigabytes
@@ -38,15 +38,21 @@ class Unreadable(Exception):
     """A file that is no image, or too large."""
 
 
+class Mixed(Exception):
+    """Files of two exports."""
+
+
 def embed(
     files: Sequence[str | os.PathLike[str] | bytes], *, folder: Path = FOLDER, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """The unit vectors (n, D) of image files, given by their paths or by their content.
 
-    Raises Unreadable for one that cannot be read; the message names it.
+    Raises Unreadable for one that cannot be read; the message names it. Raises Mixed if the folder holds parts of two
+    exports.
     """
     session = open_model(folder / "model.onnx")
     settings = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+    _refuse_another(session, settings)
     vectors = [np.empty((0, settings["dimension"]), np.float32)]
     vectors += [run_model(session, batch)["vectors"] for batch in _batches(files, settings, batch_size)]
     return np.concatenate(vectors)
@@ -68,6 +74,15 @@ def run_model(session: Any, images: NDArray[np.uint8]) -> dict[str, NDArray[np.f
     """
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+def _refuse_another(session: Any, settings: dict[str, Any]) -> None:
+    graph = session.get_modelmeta().custom_metadata_map.get("fingerprint", "none")
+    if graph != settings["model"]["fingerprint"]:
+        raise Mixed(
+            f"model.onnx is of the model {graph[:12]}, and preprocess.json of {settings['model']['fingerprint'][:12]}: "
+            "take both from one export"
+        )
 
 
 def _batches(files: Sequence[Any], settings: dict[str, Any], size: int) -> Iterator[NDArray[np.uint8]]:
@@ -98,7 +113,9 @@ def decode(file: str | os.PathLike[str] | bytes, name: str = "the image") -> NDA
                 raise
             return _decode(bare, orientation)
     except Exception as error:
-        raise Unreadable(f"{name} cannot be read as an image: {error}") from error
+        raise Unreadable(
+            f"{name} cannot be read as an image: {error}; replace it, or leave it out"
+        ) from error
 
 
 def _decode(content: bytes, orientation: int | None) -> NDArray[np.uint8]:
@@ -216,8 +233,8 @@ def main() -> None:
         parser.error("give image files, and --out FILE.npy for their vectors")
     try:
         vectors = embed(typed.images, batch_size=typed.batch_size)
-    except Unreadable as error:
-        sys.exit(f"error: {error}; nothing was written: replace it, or leave it out")
+    except (Unreadable, Mixed) as error:
+        sys.exit(f"error: {error}; nothing was written")
     with open(typed.out, "wb") as file:
         np.save(file, vectors)
     print(f"{typed.out}: {len(vectors)} vectors of {vectors.shape[1]} numbers")

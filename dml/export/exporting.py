@@ -127,7 +127,7 @@ def _write_graphs(
     program, figures = trace(half_precision(model) if precision == "fp16" else model), {}
     if "model.onnx" in names:
         (folder / "embed.py").write_text(standalone_script(), encoding="utf-8")
-        write_onnx(program, folder / "model.onnx")
+        write_onnx(program, folder / "model.onnx", fingerprint=fingerprint_of(model))
         before = _quantise(folder, model, train, certifier) if precision == "int8" else {}
         figures["model.onnx"] = certifier.of_onnx(folder) | before
     if "model.pt2" in names:

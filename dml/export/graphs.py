@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from dml.errors import InputError
 from dml.model import EmbeddingModel
 from dml.types import Pooled
 
@@ -57,10 +60,12 @@ def trace(model: EmbeddingModel) -> ExportedProgram:
     """The graph from ``images`` (B, 3, size, size) uint8 to what OUTPUTS names, for any B.
 
     model: in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: a part of the model, of somebody's own, does something that no graph can hold.
     """
     images = torch.zeros(2, 3, model.preprocess.size, model.preprocess.size, dtype=torch.uint8)  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about itself
+    with _quietly("a graph"):
         return torch.export.export(_Named(model), (images,), dynamic_shapes=_dynamic_shapes(), strict=False)
 
 
@@ -70,24 +75,47 @@ def _dynamic_shapes() -> dict[str, Any]:
 
 def write_pt2(program: ExportedProgram, path: Path) -> None:
     """Write a graph as torch.export.load reads it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quietly("a graph"):
         torch.export.save(program, path)
 
 
 @torch.no_grad()
-def write_onnx(program: ExportedProgram, path: Path) -> None:
-    """Write a graph as ONNX, in one file."""
+def write_onnx(program: ExportedProgram, path: Path, *, fingerprint: str) -> None:
+    """Write a graph as ONNX, in one file that knows the fingerprint of its model.
+
+    Raises:
+        InputError: a part of the model, of somebody's own, needs an operation that ONNX has not.
+    """
     names = [name for name in OUTPUTS if name in program.call_spec.out_spec.context]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quietly("ONNX"):
         if any(node.target in DECOMPOSITIONS for node in program.graph.nodes):
             program = program.run_decompositions(DECOMPOSITIONS)
         graph = torch.onnx.export(
-            program, dynamo=True, verbose=False, input_names=["images"], output_names=names
+            program,
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=names,
+            dynamic_shapes={"images": {0: "batch"}},  # for its name
         )
         assert graph is not None
+        graph.model.metadata_props["fingerprint"] = fingerprint
         graph.save(path, external_data=False)
+
+
+@contextmanager
+def _quietly(form: str) -> Iterator[None]:
+    """Without the warnings of torch about itself, and with a sentence instead of its report."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:  # torch raises many kinds
+            reason = str(error.__cause__ or error).strip().splitlines()[:1]
+            raise InputError(
+                f"this model cannot be written as {form}: {' '.join(reason)}. Parts of this framework can; write "
+                "one of your own without loops over images, conditions on values and operations that are rare"
+            ) from error
 
 
 def _inverse(matrix: Tensor, *, upper: bool = False, check_errors: bool = False) -> tuple[Tensor, Tensor]:

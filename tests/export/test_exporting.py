@@ -57,7 +57,7 @@ def written_before(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are not made anew: what differs is looked for elsewhere."""
     monkeypatch.setattr(exporting, "trace", lambda model: None)
     monkeypatch.setattr(
-        exporting, "write_onnx", lambda program, path: shutil.copyfile(exported / "model.onnx", path)
+        exporting, "write_onnx", lambda program, path, **_: shutil.copyfile(exported / "model.onnx", path)
     )
     monkeypatch.setattr(
         exporting, "write_pt2", lambda program, path: shutil.copyfile(exported / "model.pt2", path)
@@ -113,6 +113,13 @@ def test_golden_images_tell_whether_a_machine_computes_as_the_one_that_exported(
     np.save(folder / "golden" / "vectors.npy", np.load(folder / "golden" / "vectors.npy")[::-1])
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "computes otherwise" in done.stderr
+    settings = json.loads((folder / "preprocess.json").read_text())
+    settings["model"]["fingerprint"] = "0" * 64
+    (folder / "preprocess.json").write_text(json.dumps(settings))
+    done = subprocess.run(
+        [*command[:2], str(folder / "golden" / "0.jpg"), "--out", "v.npy"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "take both from one export; nothing was written" in done.stderr
 
 
 FAULTS = {
@@ -164,7 +171,9 @@ def test_other_weights_are_caught_in_each_format(
         return model
 
     original: Callable[..., torch.nn.Module] = exporting.trained_model
+    known = fingerprint_of(load_model(smoke_run))
     monkeypatch.setattr(exporting, "trained_model", other)
+    monkeypatch.setattr(exporting, "fingerprint_of", lambda _: known)
     for name in ("onnx", "torch"):
         with pytest.raises(InputError, match="is not the model of the run: a vector differs by"):
             export_run(smoke_run, tmp_path / "model", format=name, images=FEW)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from dml.errors import InputError
 from dml.export.certificate import BATCHES, BOUNDS
 from dml.export.embed import open_model, run_model
 from dml.export.graphs import OUTPUTS, half_precision, trace, write_onnx, write_pt2
 from dml.model import EmbeddingModel
+from dml.pooling import GlobalAveragePooling
 from dml.types import Pooled
 from tests.export.models import POOLINGS, SIZE, model_with
 
@@ -28,9 +30,10 @@ def images(count: int) -> Tensor:
 def largest_difference(model: EmbeddingModel, original: EmbeddingModel, folder: Path) -> float:
     """Between the vectors of both graphs of a model and of another one, in every size of batch; outputs are checked."""
     program = trace(model)
-    write_onnx(program, folder / "model.onnx")
+    write_onnx(program, folder / "model.onnx", fingerprint="f")
     write_pt2(program, folder / "model.pt2")
     session, graph = open_model(folder / "model.onnx"), torch.export.load(folder / "model.pt2").module()
+    assert session.get_inputs()[0].shape == ["batch", 3, SIZE, SIZE]
     worst = 0.0
     for count in BATCHES:
         with torch.no_grad():
@@ -78,3 +81,17 @@ def test_a_backbone_in_half_precision_differs_by_that_and_leaves_the_model_as_it
     difference = (half(images(7)).vectors - model(images(7)).vectors).abs().max().item()
     assert 0 < difference < BOUNDS["fp16"].difference
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+
+
+class Impossible(GlobalAveragePooling):
+    """Looks at values, which a graph cannot."""
+
+    def forward(self, features: Tensor) -> Pooled:
+        return super().forward(features * 2 if features.mean() > 0 else features)
+
+
+def test_a_part_that_no_graph_can_hold_is_refused_in_a_sentence() -> None:
+    model = model_with("gap")
+    model.pooling = Impossible(24)
+    with pytest.raises(InputError, match=r"cannot be written as a graph: .*write one of your own without"):
+        trace(model)
