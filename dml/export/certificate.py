@@ -45,7 +45,7 @@ class Bounds:
 BOUNDS = {
     "fp32": Bounds(1e-4, 0.001, 0.995),
     "fp16": Bounds(1e-2, 0.005, 0.95),
-    "int8": Bounds(0.5, 0.05, 0.5),
+    "int8": Bounds(0.1, 0.02, 0.7),
 }
 
 

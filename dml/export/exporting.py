@@ -78,7 +78,8 @@ def export_run(
     identity = {"run": Path(run).name, "checkpoint": checkpoint, "fingerprint": fingerprint_of(model)}
     preprocess = preprocessing_of(model)
     with placed(to, "certificate.json") as folder:
-        _write_json(folder / "preprocess.json", preprocess | {"model": identity})
+        allowed = {"golden_difference": BOUNDS[precision].difference}
+        _write_json(folder / "preprocess.json", preprocess | allowed | {"model": identity})
         _write_golden(folder / "golden", model)
         (folder / "LICENSES").write_text(licences_text(cfg.backbone, cfg.dataset), encoding="utf-8")
         splits = build_data(_as_files(cfg))

@@ -86,6 +86,8 @@ def write_onnx(program: ExportedProgram, path: Path, *, fingerprint: str) -> Non
     Raises:
         InputError: a part of the model, of somebody's own, needs an operation that ONNX has not.
     """
+    from onnxscript import optimizer
+
     names = [name for name in OUTPUTS if name in program.call_spec.out_spec.context]
     with _quietly("ONNX"):
         if any(node.target in DECOMPOSITIONS for node in program.graph.nodes):
@@ -99,6 +101,10 @@ def write_onnx(program: ExportedProgram, path: Path, *, fingerprint: str) -> Non
             dynamic_shapes={"images": {0: "batch"}},  # for its name
         )
         assert graph is not None
+        optimizer.fold_constants(
+            graph.model, **WITHOUT_LIMIT
+        )  # a BatchNorm in its convolution is a constant weight
+        optimizer.remove_unused_nodes(graph.model)
         graph.model.metadata_props["fingerprint"] = fingerprint
         graph.save(path, external_data=False)
 
@@ -135,6 +141,11 @@ def _by_inverse(values: Tensor, inverse: Tensor, upper: bool = False) -> Tensor:
     return inverse @ values
 
 
+WITHOUT_LIMIT: dict[str, Any] = {
+    "onnx_shape_inference": False,
+    "input_size_limit": 2**62,
+    "output_size_limit": 2**62,
+}
 NEWTON_STEPS = 32
 DECOMPOSITIONS: dict[Any, Any] = {
     torch.ops.aten.linalg_cholesky_ex.default: _inverse,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["quantise"]
 
-QUANTISED = ("Conv", "Gemm", "MatMul")
+QUANTISED = ("Conv", "Gemm", "MatMul", "Clip", "Relu")  # the latter two are then no step, but ends of a range
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch notes the module that an operation comes from
 BACKBONE = "model.backbone"
 
@@ -21,7 +21,8 @@ BACKBONE = "model.backbone"
 def quantise(source: Path, target: Path, squares: Iterable[NDArray[np.uint8]]) -> None:
     """Quantise the products of the backbone to 8 bits, statically; what follows it stays in float32.
 
-    Weights have a scale per channel and one bit less than there is, because processors without VNNI overflow otherwise.
+    Weights have a scale per channel and all 8 bits. Processors without VNNI may overflow with that; the golden images
+    tell. With 7 bits, on photographs and EfficientNet-Lite0, 74 % of first answers stayed instead of 87 %.
 
     source, target: files of ONNX.
     squares: images (3, size, size) as the model sees them, on which the ranges of activations are measured.
@@ -41,7 +42,6 @@ def quantise(source: Path, target: Path, squares: Iterable[NDArray[np.uint8]]) -
             _Images(squares),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=True,
             nodes_to_quantize=[node.name for node in graph.node if _is_backbones(node)],
         )
     finally:

@@ -109,7 +109,7 @@ def test_golden_images_tell_whether_a_machine_computes_as_the_one_that_exported(
     folder = shutil.copytree(exported, tmp_path / "model")
     command = [sys.executable, str(folder / "embed.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "1e-03 is allowed" in done.stdout, done.stderr
+    assert done.returncode == 0 and "0.0001 is allowed" in done.stdout, done.stderr
     np.save(folder / "golden" / "vectors.npy", np.load(folder / "golden" / "vectors.npy")[::-1])
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "computes otherwise" in done.stderr
