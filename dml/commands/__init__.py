@@ -3,4 +3,15 @@
 from dml.commands import training, checking, measuring, tables, preparation, indexing, using, sharing  # isort: skip  the order of the help
 from dml.commands.app import app, main
 
-__all__ = ["app", "checking", "indexing", "main", "measuring", "preparation", "sharing", "tables", "training", "using"]
+__all__ = [
+    "app",
+    "checking",
+    "indexing",
+    "main",
+    "measuring",
+    "preparation",
+    "sharing",
+    "tables",
+    "training",
+    "using",
+]
