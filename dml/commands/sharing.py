@@ -39,7 +39,7 @@ def export(
     It holds model.onnx and model.pt2, and embed.py, which needs numpy, Pillow and onnxruntime only. Before it is there
     it is measured on real images, and refused if it differs from the run.
     """
-    for module in ("onnx", "onnxscript", "onnxruntime"):
+    for module in () if format == "torch" else ("onnx", "onnxscript", "onnxruntime"):
         needs(module, "an export")
     from json import dumps
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = ["BATCHES", "BOUNDS", "Bounds", "Certifier", "check_bounds", "versions
 BATCHES = (1, 2, 7, 64)
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
+MODULES = {"pillow": "PIL"}
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _beyond(of: dict[str, Any], bounds: Bounds) -> Iterator[str]:
 
 def versions() -> dict[str, str]:
     """Of what made and measured an export."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: version(name) for name in PACKAGES if find_spec(MODULES.get(name, name))}
 
 
 def _largest(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -184,8 +185,8 @@ def _timed(run: Run, squares: NDArray[np.uint8]) -> tuple[NDArray[np.float32], f
 
 
 def _import_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("exported_embed", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """The module in a file, without the folder of bytecode that an import would leave beside it."""
+    module = ModuleType("exported_embed")
+    module.__file__ = str(path)
+    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)
     return module

@@ -43,7 +43,9 @@ DATA = {
     ),
     "cub": Licence("CUB-200-2011", RESEARCH),
     "cars": Licence("Cars196", RESEARCH),
-    "sop": Licence("Stanford Online Products", RESEARCH),
+    "sop": Licence(
+        "Stanford Online Products", "no licence of its publishers is known here; the images are their owners'"
+    ),
     "inshop": Licence("DeepFashion, In-Shop Clothes Retrieval", RESEARCH),
     "grocery": Licence("Grocery Store, Klasson, Zhang and Kjellström, WACV 2019", "MIT", "MIT"),
     "cifar100": Licence("CIFAR-100, Krizhevsky 2009", "its publisher states no licence"),
