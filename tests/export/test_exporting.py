@@ -26,7 +26,7 @@ from dml.export.certificate import BATCHES, BOUNDS, Bounds, check_bounds
 from dml.export.exporting import export_run, standalone_script
 from dml.index.fingerprint import draw_golden_images, fingerprint_of
 from tests.commands.conftest import Dml
-from tests.conftest import ROOT, compose_config
+from tests.composed import ROOT, compose_config
 from tests.index.conftest import draw
 
 FEW = 80  # images of a certificate

@@ -17,7 +17,7 @@ from dml.data.image_files import ImageFiles
 from dml.export.embed import decode
 from dml.export.exporting import _as_files
 from dml.export.real_images import draw_images
-from tests.conftest import compose_config
+from tests.composed import compose_config
 
 CLASSES, EACH = 6, 3
 PIXELS = np.random.default_rng(0).integers(0, 256, (CLASSES * EACH, 8, 6, 3), dtype=np.uint8)

@@ -25,7 +25,7 @@ from dml.index.index import open_index
 from dml.shared_models import local_folder
 from dml.trust import UntrustedError
 from tests.commands.conftest import Dml
-from tests.conftest import ROOT
+from tests.composed import ROOT
 from tests.index.conftest import draw
 
 FILES = {"README.md", "LICENSES", "config.yaml", "environment.json", "metrics.json", "model.safetensors"}
