@@ -32,6 +32,7 @@ from dml.overrides import resume_command
 from dml.resuming import OpenedRun, open_run, refuse_used
 from dml.retrieval import Embeddings
 from dml.run_folder import RunFolder
+from dml.shared_models import WEIGHTS, local_folder, read_weights
 from dml.training import load_best_on_test, load_checkpoint, load_part
 
 __all__ = [
@@ -161,7 +162,8 @@ def load_model(
     """The trained model of a run folder, in evaluation mode, with its ``preprocess``.
 
     Args:
-        folder: a run folder; a stranger's cannot run code, see docs/security.md.
+        folder: a run folder, or what `dml share` made of one, also as ``hf:USER/NAME@revision`` on the Hugging Face
+            Hub; a stranger's cannot run code, see docs/security.md.
         checkpoint: ``best`` or ``last``.
         device: ``auto`` is a GPU if there is one.
         trust: your own packages that its configuration may name.
@@ -171,10 +173,12 @@ def load_model(
         MissingFileError: the folder is no run folder, or the checkpoint has not been written.
         UntrustedError: the configuration names code that is not allowed.
         CheckpointError: the checkpoint is damaged, or it does not fit config.yaml.
+        UnavailableError: it cannot be fetched from the Hub.
     """
     if isinstance(device, str):
         device = named_device(device)
-    cfg = load_config(RunFolder(Path(folder)).config, trust=trust)
+    folder = local_folder(folder)
+    cfg = load_config(RunFolder(folder).config, trust=trust)
     return trained_model(cfg, folder, checkpoint=checkpoint, device=device)
 
 
@@ -182,8 +186,12 @@ def trained_model(
     cfg: TrainConfig, folder: Folder, *, checkpoint: str = "best", device: torch.device | str = "cpu"
 ) -> EmbeddingModel:
     """The trained model of a run whose configuration is known already; errors as in load_model."""
-    path = RunFolder(Path(folder)).checkpoints / f"{checkpoint}.pt"
-    state = load_checkpoint(path)
+    run = RunFolder(local_folder(folder))
+    path = run.checkpoints / f"{checkpoint}.pt"
+    if path.exists() or not (run.path / WEIGHTS).exists():
+        state = load_checkpoint(path)
+    else:
+        path, state = run.path / WEIGHTS, read_weights(run.path, checkpoint)
     model = build_model(cfg, pretrained=False)
     load_part(model, state, "model", path)
     return model.to(device).eval()
@@ -236,7 +244,7 @@ def located_config(
     Raises:
         MissingFileError: the folder is no run folder.
     """
-    cfg = load_config(RunFolder(Path(folder)).config, trust=trust)
+    cfg = load_config(RunFolder(local_folder(folder)).config, trust=trust)
     if data is not None:
         move_data(cfg, data)
     if device is not None:

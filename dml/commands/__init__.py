@@ -1,6 +1,17 @@
 """The command ``dml``: what is typed, and the one place of its help texts. It imports torch when it must."""
 
-from dml.commands import training, checking, measuring, tables, preparation, indexing, using  # isort: skip  the order of the help
+from dml.commands import training, checking, measuring, tables, preparation, indexing, using, sharing  # isort: skip  the order of the help
 from dml.commands.app import app, main
 
-__all__ = ["app", "checking", "indexing", "main", "measuring", "preparation", "tables", "training", "using"]
+__all__ = [
+    "app",
+    "checking",
+    "indexing",
+    "main",
+    "measuring",
+    "preparation",
+    "sharing",
+    "tables",
+    "training",
+    "using",
+]

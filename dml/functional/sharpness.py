@@ -50,7 +50,7 @@ def fit_sharpness(
     """
     with torch.no_grad(), full_precision(cost):
         cost = at_least_float32(cost)
-        low = cost.new_full((len(cost),) if per_image else (), math.log(LOWEST))
+        low = cost.new_full((cost.shape[0],) if per_image else (), math.log(LOWEST))
         high = torch.full_like(low, math.log(HIGHEST))
         for _ in range(HALVINGS):
             middle = (low + high) / 2

@@ -16,6 +16,7 @@ from dml.index.layout import IndexFolder, IndexInfo, read_info, settle
 from dml.index.sources import list_sources
 from dml.index.writer import Writer, alone, check_model, create_index, open_writer
 from dml.runs import load_model
+from dml.shared_models import lasting_name
 
 __all__ = ["add_to_index", "build_index", "finish_index", "remove_from_index"]
 
@@ -73,7 +74,7 @@ def finish_index(writer: Writer, run: Path_, checkpoint: str) -> IndexInfo:
     """Say in index.json where the model is now, with the threshold that it has."""
     calibration = calibration_for(writer.info, run)
     return writer.finish(
-        run=os.path.abspath(run),
+        run=lasting_name(run),
         checkpoint=checkpoint,
         calibration=None if calibration is None else asdict(calibration),
     )

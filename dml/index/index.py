@@ -21,6 +21,7 @@ from dml.index.writer import check_model
 from dml.model import EmbeddingModel
 from dml.run_folder import RunFolder
 from dml.runs import load_model
+from dml.shared_models import local_folder
 
 __all__ = ["Hit", "Index", "open_index"]
 
@@ -109,7 +110,7 @@ class Index:
             InputError: it is another model.
         """
         if self._model is None:
-            if not RunFolder(self._run).config.is_file():
+            if not RunFolder(local_folder(self._run)).config.is_file():
                 raise MissingFileError(
                     f"{self.store.folder} was made by the run {self._run}, which is not there: say where it is by "
                     "--run RUN, or run=RUN in Python"

@@ -22,6 +22,7 @@ from dml.index.layout import FORMAT, IndexFolder, IndexInfo, write_info, write_w
 from dml.index.store import HEADER, SCHEMA, Item, Store, database_errors, encode_path, header
 from dml.locks import lock_folder, unlock_folder
 from dml.model import EmbeddingModel
+from dml.shared_models import lasting_name
 
 __all__ = ["NewItem", "Writer", "alone", "check_model", "create_index", "open_writer"]
 
@@ -62,7 +63,7 @@ def create_index(
         raise InputError(f"dtype={dtype}: vectors are stored as float32 or float16")
     info = IndexInfo(
         fingerprint=fingerprint_of(model),
-        run=os.path.abspath(run),
+        run=lasting_name(run),
         checkpoint=checkpoint,
         dimension=model.projection.out_features,
         dtype=dtype,

@@ -50,7 +50,7 @@ class TilePooling(nn.Module):
             precise = at_least_float32(locations)
             weights = weights_of_tile(*_shape(features), grid=self.grid, place=self.place).to(precise)
             vectors = precise @ weights
-        return Pooled(vectors.to(features.dtype), None, weights.expand(len(locations), -1))
+        return Pooled(vectors.to(features.dtype), None, weights.expand(locations.shape[0], -1))
 
 
 def _shape(features: Tensor) -> tuple[int, int]:

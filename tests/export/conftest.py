@@ -1,0 +1,3 @@
+from tests.commands.conftest import dml
+
+__all__ = ["dml"]
