@@ -118,16 +118,18 @@ def test_what_is_imported_at_once_is_told_from_what_a_function_imports(line: str
         assert not list(imported(WithoutFunctions().visit(ast.parse(f"{head}\n{inside}"))))
 
 
-def test_what_the_package_imports_at_once_needs_no_extra_but_for_what_draws() -> None:
+def test_what_the_package_imports_at_once_needs_no_extra_but_for_what_draws_and_serves() -> None:
     for file in (ROOT / "train.py", *(ROOT / "dml").rglob("*.py")):
         at_once = WithoutFunctions().visit(ast.parse(file.read_bytes()))
         modules = set(imported(at_once)) - STANDARD - OURS
-        extras = ["figures"] if file.parent.name in ("reporting", "index") else []
+        extras = {"reporting": ["figures"], "index": ["figures"], "service": ["serve"]}.get(
+            file.parent.name, []
+        )
         assert not undeclared({module: {file.name} for module in modules}, names(*extras))
 
 
 LAZY = ("timm", "torchvision", "faiss")  # of which the backbone of the smoke run asks for none
-EXTRA = ("matplotlib", "tensorboard", "wandb", "mlflow", "optuna", "datasets", "pillow_heif", "hydra_plugins")
+EXTRA = ("matplotlib", "tensorboard", "wandb", "mlflow", "optuna", "datasets", "pillow_heif", "hydra_plugins", "uvicorn")
 WITHOUT_EXTRAS = f"""
 import sys
 for name in {EXTRA}:
@@ -179,6 +181,11 @@ def test_training_says_what_it_leaves_out_without_extras_and_drawing_what_it_nee
     for command in (["attention", "RUN"], ["grid", "RUN"], ["study", "--no-run"]):
         done = without_extras(tmp_path, "-m", "dml", *command)
         assert done.returncode == 2 and "needs matplotlib, which is not installed: pip install" in done.stderr
+    done = without_extras(tmp_path, "-m", "dml", "serve", "INDEX")
+    assert (
+        done.returncode == 2
+        and "needs uvicorn, which is not installed: pip install 'dml-gsp[serve]'" in done.stderr
+    )
 
 
 def test_scripts_benchmarks_and_tests_import_nothing_that_is_not_declared() -> None:

@@ -12,7 +12,7 @@ from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command
 from dml.commands.indexing import Folder, Json
 from dml.reporting.endings import needs
 
-__all__ = ["calibrate", "duplicates", "leaks", "search"]
+__all__ = ["Moved", "calibrate", "duplicates", "leaks", "search"]
 
 Moved = Annotated[
     str | None,
@@ -28,6 +28,7 @@ def search(
         int | None, typer.Option("-k", help="How many for each; 10, or all of a smaller index.")
     ] = None,
     above: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
+    label: Annotated[str | None, typer.Option(help="Look at images of this label only.")] = None,
     match: Annotated[bool, typer.Option("--match", help="Say for each image: match or none.")] = False,
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a page with the images, too.")
@@ -53,7 +54,7 @@ def search(
                 f"no threshold is known for {opened.store.info.model}: find one by `dml calibrate "
                 f"{opened.store.info.run} --precision 0.95`"
             )
-        answers, unreadable = answer_queries(opened, queries, k, above=above)
+        answers, unreadable = answer_queries(opened, queries, k, above=above, label=label)
         if json:
             print(printing.as_json(opened, answers, unreadable))
         elif csv:

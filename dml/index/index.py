@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dml.data import ImageSource
-from dml.errors import InputError, MissingFileError
+from dml.errors import InputError, MissingFileError, UnavailableError
 from dml.index.calibration_file import CalibrationRecord, calibration_for
 from dml.index.searching import search_blocks
 from dml.index.store import Item, Store
@@ -24,6 +24,8 @@ from dml.runs import load_model
 from dml.shared_models import local_folder
 
 __all__ = ["Hit", "Index", "open_index"]
+
+NAMED = 5  # labels, in a message
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,24 @@ class Index:
         self._run, self._device, self._trust = Path(run or store.info.run), device, trust
         self._model: EmbeddingModel | None = None
 
+    def reopened(self) -> Index:
+        """The index as it is on the disk now, by the model that is loaded already; this one is closed.
+
+        Raises:
+            UnavailableError: it was upgraded to another model.
+        """
+        store = Store(self.store.folder.path)
+        if store.info.fingerprint != self.store.info.fingerprint:
+            store.close()
+            raise UnavailableError(
+                f"{store.folder} was upgraded from the model {self.store.info.model} to {store.info.model}: open it "
+                "again, or start the service again"
+            )
+        new = Index(store, run=self._run, device=self._device, trust=self._trust)
+        new._model = self._model
+        self.store.close()
+        return new
+
     def __len__(self) -> int:
         return len(self.store)
 
@@ -128,7 +148,12 @@ class Index:
         return calibration_for(self.store.info, self._run)
 
     def search(
-        self, images: Iterable[ImageSource], k: int | None = None, *, above: float | None = None
+        self,
+        images: Iterable[ImageSource],
+        k: int | None = None,
+        *,
+        above: float | None = None,
+        label: str | None = None,
     ) -> list[list[Hit]]:
         """The k most similar images of the index for each of some images, the most similar first.
 
@@ -136,32 +161,53 @@ class Index:
             images: paths, Pillow images, bytes or open files, as `model.embed` takes them.
             k: 10, or all of a smaller index, if it is not said.
             above: leave out what is less similar.
+            label: look at images of this label only; of fewer than k, all.
 
         Raises:
-            InputError: k is beyond the index, or this is not the model that made it.
+            InputError: k is beyond the index, no image has the label, or this is not the model that made it.
             FileError: an image cannot be read.
         """
-        return self.search_vectors(self.model.embed(images).numpy(), k, above=above)
+        return self.search_vectors(self.model.embed(images).numpy(), k, above=above, label=label)
 
     def search_vectors(
-        self, vectors: NDArray[np.floating[Any]], k: int | None = None, *, above: float | None = None
+        self,
+        vectors: NDArray[np.floating[Any]],
+        k: int | None = None,
+        *,
+        above: float | None = None,
+        label: str | None = None,
     ) -> list[list[Hit]]:
         """The same for vectors (Q, D) that the model has made already; it is not loaded."""
-        queries = self._check_queries(vectors)
-        nearest = search_blocks(queries, self.store.blocks(), self._check_k(k), leave_out=self.store.deleted)
-        items = self.store.items_of({int(row) for row in nearest.rows.ravel()})
+        queries, k = self.check_vectors(vectors), self._check_k(k)
+        leave_out = self.store.deleted if label is None else self._rows_without(label)
+        nearest = search_blocks(queries, self.store.blocks(), k, leave_out=leave_out)
+        items = self.store.items_of({int(row) for row in nearest.rows.ravel() if row >= 0})
         calibration = self.calibration
         threshold = None if calibration is None else calibration.threshold
         return [
             [
                 _hit(items[int(row)], float(score), threshold)
                 for score, row in zip(scores, rows, strict=True)
-                if above is None or score >= above
+                if row >= 0 and (above is None or score >= above)
             ]
             for scores, rows in zip(nearest.scores, nearest.rows, strict=True)
         ]
 
-    def _check_queries(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    def _rows_without(self, label: str) -> NDArray[np.int64]:
+        others = self.store.rows_without(label)
+        if len(others) == self.store.rows:
+            known = ", ".join(map(repr, self.store.labels(NAMED))) or "no image has any"
+            raise InputError(
+                f"no image of {self.store.folder} has the label {label!r}; the most frequent labels: {known}"
+            )
+        return others
+
+    def check_vectors(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Queries (Q, D) as they are searched with.
+
+        Raises:
+            InputError: they have another dimension than those of the index, a NaN or an infinity.
+        """
         queries = np.ascontiguousarray(vectors, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.store.info.dimension:
             raise InputError(

@@ -4,6 +4,7 @@ index.json     which model made the vectors, how many items there are, how exact
 items.sqlite   a row for each item: where it stands in vectors.npy, path, size, time, SHA-256, width, height, label
 vectors.npy    (n, D) float32 or float16, opened by numpy.load too
 golden/        images and their vectors, by which another model is told
+uploads/       image files that a service was given, if there were any
 next/          an index that is to take the place of this one, see `settle`
 
 The database says what is there: vectors are written first, and count once their rows are committed. So a process that
@@ -54,6 +55,10 @@ class IndexFolder:
     @property
     def golden(self) -> Path:
         return self.path / "golden"
+
+    @property
+    def uploads(self) -> Path:
+        return self.path / "uploads"
 
     @property
     def next(self) -> IndexFolder:

@@ -20,6 +20,7 @@ from dml.index.pages import Card, Row, write_page
 
 __all__ = [
     "Answer",
+    "answers_as_dict",
     "as_json",
     "calibration_as_json",
     "duplicates_as_json",
@@ -210,8 +211,13 @@ def print_leak_table(found: Leaks) -> None:
 
 def as_json(index: Index, answers: Sequence[Answer], unreadable: Mapping[str, str]) -> str:
     """The same for programs."""
+    return json.dumps({**answers_as_dict(index, answers), "unreadable": dict(unreadable)}, indent=2)
+
+
+def answers_as_dict(index: Index, answers: Sequence[Answer]) -> dict[str, Any]:
+    """The same as plain values, by the names that programs rely on."""
     calibration = index.calibration
-    content = {
+    return {
         "exact": True,
         "model": index.store.info.model,
         "items": len(index),
@@ -220,9 +226,7 @@ def as_json(index: Index, answers: Sequence[Answer], unreadable: Mapping[str, st
             {"query": answer.query, "match": answer.match, "hits": [_as_dict(hit) for hit in answer.hits]}
             for answer in answers
         ],
-        "unreadable": dict(unreadable),
     }
-    return json.dumps(content, indent=2)
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:

@@ -16,7 +16,12 @@ __all__ = ["answer_queries"]
 
 
 def answer_queries(
-    index: Index, named: Sequence[str], k: int | None = None, *, above: float | None = None
+    index: Index,
+    named: Sequence[str],
+    k: int | None = None,
+    *,
+    above: float | None = None,
+    label: str | None = None,
 ) -> tuple[list[Answer], dict[str, str]]:
     """What is found for each image that is named, alone or in a folder, and path -> reason for what is unreadable.
 
@@ -32,7 +37,7 @@ def answer_queries(
     good = [path for number, path in enumerate(paths) if number not in bad]
     if not good:
         raise FileError("no query can be read: " + "; ".join(unreadable.values()))
-    found = index.search_vectors(vectors, k, above=above)
+    found = index.search_vectors(vectors, k, above=above, label=label)
     return [Answer(path, hits) for path, hits in zip(good, found, strict=True)], unreadable
 
 

@@ -138,6 +138,28 @@ class Store:
         """The items of some rows, by row."""
         return {item.row: item for item in self._where("row", [int(row) for row in rows])}
 
+    def item(self, number: int) -> Item | None:
+        """The item of a number; None if there is none, or it was removed."""
+        return next(self._where("id", [number]), None)
+
+    def rows_without(self, label: str) -> NDArray[np.int64]:
+        """Rows of removed items and of those that have another label or none, rising."""
+        with database_errors(self.folder):
+            question = "SELECT row FROM items WHERE NOT deleted AND label = ?"
+            found = self.database.execute(question, (label,)).fetchall()
+        others = np.ones(self.rows, bool)
+        others[np.array(found, np.int64).reshape(-1)] = False
+        return np.flatnonzero(others)
+
+    def labels(self, most: int) -> dict[str, int]:
+        """How many items have each label: the most frequent ones, and among equals by name."""
+        question = (
+            "SELECT label, count(*) FROM items WHERE NOT deleted AND label IS NOT NULL GROUP BY label "
+            "ORDER BY count(*) DESC, label LIMIT ?"
+        )
+        with database_errors(self.folder):
+            return dict(self.database.execute(question, (most,)))
+
     def not_duplicates(self) -> set[tuple[str, str]]:
         """Pairs of contents, by SHA-256 in rising order, of which somebody said that they are no duplicates."""
         with database_errors(self.folder):

@@ -83,14 +83,18 @@ def _say(sentence: str) -> None:
         _said.clear()
 
 
-def needs(module: str, purpose: str) -> None:
+def needs(module: str, purpose: str, *, install: str = "") -> None:
     """Refuse to begin what a library of an extra is missing for.
+
+    install: what pip is to be given, if it is not called as the module.
 
     Raises:
         UnavailableError: the library is not installed.
     """
     if find_spec(module) is None:
-        raise UnavailableError(f"{purpose} needs {module}, which is not installed: pip install {module}")
+        raise UnavailableError(
+            f"{purpose} needs {module}, which is not installed: pip install {install or module}"
+        )
 
 
 def _processes() -> tuple[int, int]:

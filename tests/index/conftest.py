@@ -23,16 +23,14 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (20, 16)) -> Path:
     return path
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def nine_images(folder: Path) -> Path:
     """Nine images in folders of three."""
     for number in range(9):
-        draw(tmp_path / "photos" / f"class {number // 3}" / f"{number}.png", number)
-    return tmp_path / "photos"
+        draw(folder / f"class {number // 3}" / f"{number}.png", number)
+    return folder
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pretend_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What stands for a run folder: ``seed-N`` is the model of seed N."""
 
     def load(folder: object, **_: object) -> object:
@@ -40,10 +38,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     for module in (building, index):
         monkeypatch.setattr(module, "load_model", load)
-    folder = tmp_path / "seed-0"
     folder.mkdir()
     (folder / "config.yaml").touch()
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Nine images in folders of three."""
+    return nine_images(tmp_path / "photos")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return pretend_run(tmp_path / "seed-0", monkeypatch)
 
 
 @pytest.fixture

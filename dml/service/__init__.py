@@ -1,0 +1,1 @@
+"""An index that other programs and people ask over HTTP: `dml serve`."""
