@@ -35,6 +35,13 @@ def build(
     dtype: Annotated[
         str, typer.Option(metavar="float32|float16", help="How a new index stores vectors.")
     ] = "float32",
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate",
+            help="Prepare a search that looks at a part of the vectors, and measure what it finds.",
+        ),
+    ] = False,
     device: Device = None,
     trust: Trust = None,
     json: Json = False,
@@ -49,7 +56,14 @@ def build(
 
     _take_in(
         lambda: build_index(
-            run, sources, to, checkpoint=checkpoint, dtype=dtype, device=device or "auto", trust=trust or ()
+            run,
+            sources,
+            to,
+            checkpoint=checkpoint,
+            dtype=dtype,
+            device=device or "auto",
+            trust=trust or (),
+            approximate=approximate,
         ),
         to,
         json,

@@ -8,7 +8,7 @@ import typer
 
 from dml.commands.app import Device, Trust, command
 from dml.commands.indexing import Folder
-from dml.commands.using import Moved
+from dml.commands.using import Exact, Moved
 from dml.reporting.endings import needs
 
 __all__ = ["serve"]
@@ -30,6 +30,7 @@ def serve(
     max_pixels: Annotated[int, typer.Option(help="Of an image.")] = 50_000_000,
     queue: Annotated[int, typer.Option(help="Requests at a time; others are told to come again.")] = 64,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="For a request.")] = 30.0,
+    exact: Exact = False,
     run: Moved = None,
     device: Device = None,
     trust: Trust = None,
@@ -53,4 +54,5 @@ def serve(
         run=run,
         device=device or "auto",
         trust=trust or (),
+        exact=exact,
     )

@@ -12,11 +12,16 @@ from dml.commands.app import Checkpoint, Data, Device, Run, Trust, command
 from dml.commands.indexing import Folder, Json
 from dml.reporting.endings import needs
 
-__all__ = ["Moved", "calibrate", "duplicates", "leaks", "search"]
+__all__ = ["Exact", "Moved", "calibrate", "duplicates", "leaks", "search"]
 
 Moved = Annotated[
     str | None,
     typer.Option("--run", metavar="RUN", help="The run of the index, if it is no longer where it was."),
+]
+
+Exact = Annotated[
+    bool,
+    typer.Option("--exact", help="Compare with all images, also if the index was built with --approximate."),
 ]
 
 
@@ -29,6 +34,7 @@ def search(
     ] = None,
     above: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
     label: Annotated[str | None, typer.Option(help="Look at images of this label only.")] = None,
+    exact: Exact = False,
     match: Annotated[bool, typer.Option("--match", help="Say for each image: match or none.")] = False,
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a page with the images, too.")
@@ -48,7 +54,7 @@ def search(
     from dml.index.index import open_index
     from dml.index.querying import answer_queries
 
-    with open_index(index, run=run, device=device or "auto", trust=trust or ()) as opened:
+    with open_index(index, run=run, device=device or "auto", trust=trust or (), exact=exact) as opened:
         if match and opened.calibration is None:
             raise InputError(
                 f"no threshold is known for {opened.store.info.model}: find one by `dml calibrate "

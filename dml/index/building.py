@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dml.errors import InputError
+from dml.index.approximate import is_outgrown, make_approximate
 from dml.index.calibration_file import calibration_for
 from dml.index.intake import Changes, build_items
 from dml.index.layout import IndexFolder, IndexInfo, read_info, settle
@@ -33,6 +34,7 @@ def build_index(
     device: torch.device | str = "cpu",
     trust: Sequence[str] = (),
     take_back: bool = False,
+    approximate: bool = False,
 ) -> Changes:
     """Embed all images of folders, files and tables by the model of a run, into a new index or into one of this model.
 
@@ -40,6 +42,8 @@ def build_index(
 
     Args:
         take_back: take in also what was removed by its path; without it, that is left out.
+        approximate: prepare a search that looks at a part of the vectors, and measure what it finds. Once there, it is
+            kept up by further calls.
 
     Raises:
         MissingFileError, InputError: no run, no images, another model than that of the index, or a damaged index.
@@ -64,7 +68,11 @@ def build_index(
             try:
                 build_items(writer, model, files, changes)
             finally:
-                changes.items = finish_index(writer, run, checkpoint).items
+                info = finish_index(writer, run, checkpoint)
+                changes.items = info.items
+            if approximate or is_outgrown(info, writer.rows):
+                recall = make_approximate(writer)
+                changes.recall = writer.finish(approximate=asdict(recall)).approximate
     changes.unreadable = {**found.unreadable, **changes.unreadable}
     changes.left_out = found.left_out
     return changes

@@ -96,6 +96,7 @@ def calibrate(
         InputError: the run has no validation classes, or too few for an interval; or no threshold keeps what is asked.
         MissingFileError: the run, its checkpoint or its data set is not there.
     """
+    _check_wish(precision, false_match_rate, catalogue)  # before a data set is read
     cfg = located_config(run, data=data, device=device, trust=trust)
     splits = build_data(cfg)
     if not splits.val_chooses:
@@ -123,12 +124,14 @@ def calibrate_pairs(
     replicates: int = REPLICATES,
 ) -> Calibration:
     """The same for the pairs of any classes; errors as of calibrate."""
+    name, value = _check_wish(precision, false_match_rate, catalogue)
     if (classes := int((pairs.sizes > 1).sum())) < FEWEST_CLASSES:
         raise InputError(
             f"the validation has {classes} classes of two images or more, and an interval over classes needs at least "
             f"{FEWEST_CLASSES}: train on more classes, or with a larger protocol.fraction"
         )
-    aim = _aim(pairs, precision, false_match_rate, catalogue)
+    measured = len(pairs.same) / (len(pairs.same) + pairs.others)
+    aim = Aim(name, value, measured if catalogue is None else 1 / catalogue)
     threshold = threshold_for(pairs, aim)
     if not np.isfinite(threshold):
         best = rates_at(pairs, thresholds_of(pairs, pairs.same[:1])) if aim.name == "precision" else None
@@ -215,7 +218,10 @@ def _share(falling: NDArray[np.float32], steps: NDArray[np.float64], total: int)
     return reach
 
 
-def _aim(pairs: Pairs, precision: float | None, false_match_rate: float | None, catalogue: int | None) -> Aim:
+def _check_wish(
+    precision: float | None, false_match_rate: float | None, catalogue: int | None
+) -> tuple[str, float]:
+    """The name of what is asked, and its value."""
     if (precision is None) == (false_match_rate is None):
         raise InputError("ask for a precision or for a false-match rate, as in --precision 0.95")
     name = "precision" if precision is not None else "false_match_rate"
@@ -229,8 +235,7 @@ def _aim(pairs: Pairs, precision: float | None, false_match_rate: float | None, 
         raise InputError(
             f"catalogue {catalogue}: give the number of items that a query is compared with, at least 2"
         )
-    measured = len(pairs.same) / (len(pairs.same) + pairs.others)
-    return Aim(name, value, measured if catalogue is None else 1 / catalogue)
+    return name, value
 
 
 def _interval(pairs: Pairs, aim: Aim, threshold: float, replicates: int) -> tuple[float, float]:

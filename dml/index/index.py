@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dml.data import ImageSource
 from dml.errors import InputError, MissingFileError, UnavailableError
+from dml.index.approximate import Recall, open_approximate
 from dml.index.calibration_file import CalibrationRecord, calibration_for
 from dml.index.searching import search_blocks
 from dml.index.store import Item, Store
@@ -54,6 +55,7 @@ def open_index(
     run: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     trust: Sequence[str] = (),
+    exact: bool = False,
 ) -> Index:
     """Open an index to search it.
 
@@ -62,16 +64,17 @@ def open_index(
         run: the run folder of its model, if it is no longer where it was.
         device: of the model; the search is on the CPU.
         trust: as in `dml.load_model`.
+        exact: compare with all vectors, also where an approximate search was prepared.
 
     Raises:
         MissingFileError: the folder is no index.
         InputError: it is damaged, or of a newer version.
     """
-    return Index(Store(folder), run=run, device=device, trust=trust)
+    return Index(Store(folder), run=run, device=device, trust=trust, exact=exact)
 
 
 class Index:
-    """Vectors of images and the model that made them; answers are exact.
+    """Vectors of images and the model that made them; answers are exact, unless it was built for approximate ones.
 
     Iterating gives every image with its vector (D,), in the order of their numbers.
     """
@@ -83,8 +86,10 @@ class Index:
         run: str | os.PathLike[str] | None = None,
         device: torch.device | str = "cpu",
         trust: Sequence[str] = (),
+        exact: bool = False,
     ) -> None:
-        self.store = store
+        self.store, self._exact = store, exact
+        self._approximate = None if exact else open_approximate(store)
         self._run, self._device, self._trust = Path(run or store.info.run), device, trust
         self._model: EmbeddingModel | None = None
 
@@ -101,7 +106,7 @@ class Index:
                 f"{store.folder} was upgraded from the model {self.store.info.model} to {store.info.model}: open it "
                 "again, or start the service again"
             )
-        new = Index(store, run=self._run, device=self._device, trust=self._trust)
+        new = Index(store, run=self._run, device=self._device, trust=self._trust, exact=self._exact)
         new._model = self._model
         self.store.close()
         return new
@@ -143,6 +148,11 @@ class Index:
         return self._model
 
     @property
+    def recall(self) -> Recall | None:
+        """How many of the true neighbours an approximate search finds; None if the search is exact."""
+        return None if self._approximate is None else self._approximate.recall
+
+    @property
     def calibration(self) -> CalibrationRecord | None:
         """What `dml calibrate` found for the model; None if it was not asked."""
         return calibration_for(self.store.info, self._run)
@@ -180,7 +190,10 @@ class Index:
         """The same for vectors (Q, D) that the model has made already; it is not loaded."""
         queries, k = self.check_vectors(vectors), self._check_k(k)
         leave_out = self.store.deleted if label is None else self._rows_without(label)
-        nearest = search_blocks(queries, self.store.blocks(), k, leave_out=leave_out)
+        if self._approximate is None:
+            nearest = search_blocks(queries, self.store.blocks(), k, leave_out=leave_out)
+        else:
+            nearest = self._approximate.search(self.store, queries, k, leave_out=leave_out)
         items = self.store.items_of({int(row) for row in nearest.rows.ravel() if row >= 0})
         calibration = self.calibration
         threshold = None if calibration is None else calibration.threshold

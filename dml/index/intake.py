@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class Changes:
     left_out:       in a line each, what else lies in the folders.
     items:          in the index now.
     seconds:        for reading and embedding.
+    recall:         what an approximate search finds, if it was measured.
     """
 
     added: int = 0
@@ -55,6 +56,7 @@ class Changes:
     left_out: list[str] = field(default_factory=list)
     items: int = 0
     seconds: float = 0.0
+    recall: dict[str, Any] | None = None
 
 
 class _Read(NamedTuple):

@@ -4,6 +4,7 @@ index.json     which model made the vectors, how many items there are, how exact
 items.sqlite   a row for each item: where it stands in vectors.npy, path, size, time, SHA-256, width, height, label
 vectors.npy    (n, D) float32 or float16, opened by numpy.load too
 golden/        images and their vectors, by which another model is told
+approximate.faiss   the vectors in lists, if an approximate search was asked for
 uploads/       image files that a service was given, if there were any
 next/          an index that is to take the place of this one, see `settle`
 
@@ -57,6 +58,10 @@ class IndexFolder:
         return self.path / "golden"
 
     @property
+    def approximate(self) -> Path:
+        return self.path / "approximate.faiss"
+
+    @property
     def uploads(self) -> Path:
         return self.path / "uploads"
 
@@ -83,6 +88,7 @@ class IndexInfo:
     items:       how many there are, as of the last change.
     removed:     how many rows of vectors.npy no longer count.
     calibration: what `dml calibrate` found for this model, if it was there when the index was last changed.
+    approximate: how much an approximate search finds, see `Recall`; None if there is none, and answers are exact.
     """
 
     fingerprint: str
@@ -94,6 +100,7 @@ class IndexInfo:
     items: int = 0
     removed: int = 0
     calibration: dict[str, Any] | None = None
+    approximate: dict[str, Any] | None = None
     format: int = field(default=FORMAT)
 
     @property
@@ -182,7 +189,7 @@ def _replace_by_next(folder: IndexFolder) -> None:
     if not folder.complete.exists():
         return
     new = folder.next
-    for name in ("golden", "vectors", "items", "info"):
+    for name in ("golden", "vectors", "approximate", "items", "info"):
         source, target = getattr(new, name), getattr(folder, name)
         if source.is_dir():
             shutil.rmtree(target, ignore_errors=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dml.index.approximate import Recall
 from dml.index.calibration import Calibration
 from dml.index.calibration_file import CalibrationRecord
 from dml.index.duplicates import Duplicates
@@ -78,6 +79,8 @@ def print_changes(folder: str, changes: Changes) -> None:
     embedded = changes.added + changes.changed
     speed = f", {embedded / changes.seconds:,.0f} images a second" if embedded and changes.seconds else ""
     print(f"{folder}: {changes.items:,} images; {said}{speed}")
+    if changes.recall is not None:
+        print(f"approximate search: {_found(Recall(**changes.recall))}")
     print_unreadable(changes.unreadable)
 
 
@@ -95,7 +98,12 @@ def _reason(path: str, reason: str) -> str:
 
 def how_exact(index: Index, calibration: CalibrationRecord | None) -> list[str]:
     """In sentences: how exact an answer is, and what a match means."""
-    lines = [f"exact search of {len(index):,} images, model {index.store.info.model}"]
+    recall = index.recall
+    lines = [
+        f"{'approximate' if recall else 'exact'} search of {len(index):,} images, model {index.store.info.model}"
+    ]
+    if recall is not None:
+        lines.append(f"{_found(recall)}; --exact finds all")
     if calibration is not None:
         lines.append(
             f"a match is {calibration.threshold:.4f} or more (95 % interval {calibration.low:.4f} .. "
@@ -103,6 +111,10 @@ def how_exact(index: Index, calibration: CalibrationRecord | None) -> list[str]:
             f"1 of {1 / calibration.prevalence:,.0f} pairs is right, recall {calibration.recall:.1%}"
         )
     return lines
+
+
+def _found(recall: Recall) -> str:
+    return f"recall@10 {recall.recall:.1%} on {recall.queries:,} held-out images"
 
 
 def print_answers(index: Index, answers: Sequence[Answer], *, match: bool) -> None:
@@ -218,7 +230,8 @@ def answers_as_dict(index: Index, answers: Sequence[Answer]) -> dict[str, Any]:
     """The same as plain values, by the names that programs rely on."""
     calibration = index.calibration
     return {
-        "exact": True,
+        "exact": index.recall is None,
+        **({} if index.recall is None else {"recall": asdict(index.recall)}),
         "model": index.store.info.model,
         "items": len(index),
         "threshold": None if calibration is None else calibration.threshold,

@@ -105,14 +105,16 @@ class Store:
         self.database.close()
         os.close(self._vectors)
 
-    def blocks(self, cells: int | None = None) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """All rows in order, some at a time, removed ones too: (first row, (n, D) float32).
+    def blocks(
+        self, cells: int | None = None, *, first: int = 0
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """All rows from one on in order, some at a time, removed ones too: (first row, (n, D) float32).
 
         The file is mapped into memory a block at a time, so that no more than a block counts as this process's.
         """
         width = self.info.dimension * 4
         at_a_time = max(1, BLOCK_BYTES // width if cells is None else cells)
-        for start in range(0, self.rows, at_a_time):
+        for start in range(first, self.rows, at_a_time):
             yield start, self._map(start, min(at_a_time, self.rows - start)).astype(np.float32, copy=False)
 
     def vectors_of(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dml.errors import user_files
+from dml.index.approximate import FEWEST, make_approximate
 from dml.index.building import finish_index
 from dml.index.fingerprint import fingerprint_of
 from dml.index.intake import Changes, build_items
@@ -85,6 +86,8 @@ def upgrade_index(
                 writer.remove(gone, leave_out=old.removed())
                 writer.keep_apart(old.not_duplicates())
                 items = finish_index(writer, run, checkpoint).items
+                if info.approximate is not None and items >= FEWEST:
+                    writer.finish(approximate=asdict(make_approximate(writer)))
             new = Store(index.next.path)
             changed = _changed(old, new)
             new.close()

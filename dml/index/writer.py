@@ -27,6 +27,8 @@ from dml.shared_models import lasting_name
 __all__ = ["NewItem", "Writer", "alone", "check_model", "create_index", "open_writer"]
 
 FILES = (
+    "approximate.faiss",
+    "approximate.faiss.partial",
     "index.json",
     "index.json.partial",
     "items.sqlite",

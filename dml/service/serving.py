@@ -35,6 +35,7 @@ def serve(
     run: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     trust: Sequence[str] = (),
+    exact: bool = False,
 ) -> None:
     """Answer for an index until the process is interrupted or told to end.
 
@@ -42,7 +43,7 @@ def serve(
         folder: of the index.
         host, port: where to listen; port 0 is one that is free, which is printed.
         token_file: a file that holds what clients have to know, on one line.
-        run, device, trust: as in `open_index`.
+        run, device, trust, exact: as in `open_index`.
 
     Raises:
         InputError: others than this machine could ask, and there is no token; or it is too short.
@@ -58,7 +59,7 @@ def serve(
                 f"others than this machine can reach {host}, and would need no token: give one by --token-file FILE, "
                 "or listen on 127.0.0.1"
             )
-        index = open_index(folder, run=run, device=device, trust=trust)
+        index = open_index(folder, run=run, device=device, trust=trust, exact=exact)
         app = create_app(
             Catalogue(index, pixels=limits.pixels),
             limits=limits,
@@ -104,12 +105,13 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, bool]]:
     if not 0 <= port < 2**16:
         raise InputError(f"port {port}: give a number from 0 to 65535")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(
             f"host {host!r} is not known ({error}): give 127.0.0.1, or an address of this machine"
         ) from error
-    with socket.socket(family, kind) as listener:
+    # with its protocol, without which asyncio lets small packets wait for 40 ms
+    with socket.socket(family, kind, protocol) as listener:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dml.index import building, index
+from dml.index import building, index, upgrading
 from dml.index.building import build_index
 from tests.index.small_model import small_model
 
@@ -36,7 +36,7 @@ def pretend_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def load(folder: object, **_: object) -> object:
         return small_model(int(str(folder).rpartition("-")[2]))
 
-    for module in (building, index):
+    for module in (building, index, upgrading):
         monkeypatch.setattr(module, "load_model", load)
     folder.mkdir()
     (folder / "config.yaml").touch()

@@ -90,6 +90,10 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(dim: int) -> None:
 def test_what_makes_no_sense_is_refused(asked: dict[str, float], said: str) -> None:
     with pytest.raises(InputError, match=said):
         calibrate_pairs(similar_pairs(*clusters(12, 4)), fingerprint="f", **asked)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=said):  # before the classes are counted, and before a run is read
+        calibrate_pairs(similar_pairs(*clusters(2, 4)), fingerprint="f", **asked)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=said):
+        calibrate("/no/run", **asked)  # type: ignore[arg-type]
 
 
 def test_too_few_classes_for_an_interval_are_refused() -> None:
