@@ -1,9 +1,9 @@
 """A search that looks at a part of the vectors only, and says how many of the true neighbours it finds.
 
 Vectors are put into lists by the nearest of some centres, and a query looks into the lists of the centres nearest to
-it: as many as it takes to find most of the true ten nearest neighbours of queries that were held out. What is found is
-ordered by exact scores, so it is the list that may lack something, and never its order. Later rows are searched exactly,
-until they are more than a tenth: then all of this is made anew.
+it: as many as it takes to find most of the true ten nearest neighbours of queries that were held out. What is found has
+exact scores and their order, so it is the list that may lack something, and never its order. Later rows are searched
+exactly, until they are more than a tenth: then all of this is made anew.
 
 Source: Jégou, Douze and Schmid, "Product quantization for nearest neighbor search", 2011, section 4, without the
 quantisation of residuals; by faiss.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from dml.commands import app
@@ -25,6 +27,17 @@ ROOT = Path(__file__).parents[2]
 
 def serve(*words: object) -> Result:
     return CliRunner().invoke(app, ["serve", *map(str, words)])
+
+
+def test_the_commands_of_the_page_are_typed_so() -> None:
+    page = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line, comments=True) for line in re.findall(r"^ +dml (serve .*)$", page, re.MULTILINE)
+    ]
+    program = typer.main.get_command(app)
+    for name, *words in commands:
+        program.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+    assert len(commands) == 2
 
 
 def test_others_are_let_in_with_a_token_only(tmp_path: Path) -> None:
