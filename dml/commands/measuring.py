@@ -16,6 +16,12 @@ __all__ = ["attention", "evaluate", "grid", "verify"]
 @command("evaluate")
 def evaluate(
     run: Run,
+    without_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--without-leaks", help="And without images that are near-duplicates of ones trained on."
+        ),
+    ] = False,
     checkpoint: Checkpoint = "best",
     data: Data = None,
     device: Device = None,
@@ -26,7 +32,15 @@ def evaluate(
     from dml.runs import evaluate_run
 
     metrics = evaluate_run(run, checkpoint=checkpoint, data=data, device=device, trust=trust or ())
-    if not print_evaluation(run, metrics, compare=checkpoint == "best"):
+    equal = print_evaluation(run, metrics, compare=checkpoint == "best")
+    if without_leaks:
+        from dml.index.leaks import evaluate_without_leaks
+        from dml.index.printing import print_without_leaks
+
+        print_without_leaks(
+            *evaluate_without_leaks(run, checkpoint=checkpoint, data=data, device=device, trust=trust or ())
+        )
+    if not equal:
         sys.exit(1)
 
 

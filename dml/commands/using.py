@@ -24,6 +24,13 @@ Exact = Annotated[
     typer.Option("--exact", help="Compare with all images, also if the index was built with --approximate."),
 ]
 
+Turned = Annotated[
+    bool,
+    typer.Option(
+        "--turned", help="Find mirrored and turned copies, too; takes eight times as long to embed."
+    ),
+]
+
 
 @command("search")
 def search(
@@ -148,6 +155,7 @@ def duplicates(
             metavar="IMAGE", help="Remember that these are no duplicates; given twice or more, and alone."
         ),
     ] = None,
+    turned: Turned = False,
     run: Moved = None,
     device: Device = None,
     trust: Trust = None,
@@ -167,7 +175,7 @@ def duplicates(
         print(f"{index}: {len(apart)} images are kept apart")
         return
     with open_index(index, run=run, device=device or "auto", trust=trust or ()) as opened:
-        found = find_duplicates(opened, above=above)
+        found = find_duplicates(opened, above=above, turned=turned)
     if json:
         print(printing.duplicates_as_json(found))
     elif csv:
@@ -180,11 +188,15 @@ def duplicates(
 
 @command("leaks")
 def leaks(
-    run: Run,
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN|KEY=VALUE...", help="A run; or what `dml train` would be given."),
+    ],
     above: Annotated[
         float | None,
         typer.Option(help="From which similarity on; measured on copies of test images if not given."),
     ] = None,
+    turned: Turned = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print all pairs as a table.")] = False,
     data: Data = None,
     device: Device = None,
@@ -192,12 +204,26 @@ def leaks(
 ) -> None:
     """Find near-duplicates across the parts of a data set.
 
-    Training, validation and test images of a run, as its model sees them.
-    """
-    from dml.index import printing
-    from dml.index.leaks import find_leaks
+    As in: dml leaks RUN, or before any training: dml leaks dataset=emoji
 
-    found = find_leaks(run, above=above, data=data, device=device, trust=trust or ())
+    Training, validation and test images, as the model of the run sees them, or the one that training would begin with.
+    """
+    from dml.errors import InputError
+    from dml.index import printing
+    from dml.index.leaks import find_leaks, find_leaks_of_data
+
+    if len(what) == 1 and ("=" not in what[0] or Path(what[0]).exists()):
+        found = find_leaks(what[0], above=above, turned=turned, data=data, device=device, trust=trust or ())
+    elif all("=" in word for word in what):
+        if data or device or trust:
+            raise InputError(
+                "--data, --device and --trust are for a run: give paths.data=DIR, trainer.device=NAME"
+            )
+        found = find_leaks_of_data(what, above=above, turned=turned)
+    else:
+        raise InputError(
+            f"{' '.join(what)}: give the folder of one run, or keys and values as in dataset=emoji"
+        )
     if csv:
         printing.print_leak_table(found)
     else:

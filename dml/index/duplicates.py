@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from dml.data import decode, read_ahead
+from dml.data import decode
 from dml.errors import InputError, UserError
-from dml.index.copies import LIKE, SAMPLE, copy_threshold, likeness, outlines
+from dml.index.copies import SAMPLE, TURNS, copy_threshold, with_like_pixels
 from dml.index.grouping import group_pairs
 from dml.index.index import Index
 from dml.index.layout import IndexFolder
-from dml.index.searching import pairs_above
+from dml.index.searching import hits_above, pairs_above
 from dml.index.store import Item, Store
 from dml.index.writer import alone, open_writer
 from dml.progress import progress
 
 __all__ = ["Duplicates", "find_duplicates", "keep_apart", "own_threshold"]
 
-AHEAD = 64  # images that wait to be compared
+TURNED_AT_ONCE = 64  # images of which all turns are embedded
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Duplicates:
     pairs: Sequence[tuple[Item, Item, float]]
 
 
-def find_duplicates(index: Index, *, above: float | None = None) -> Duplicates:
+def find_duplicates(index: Index, *, above: float | None = None, turned: bool = False) -> Duplicates:
     """Groups of images in which each is a copy of each other; an image is in one group at most.
 
     Files with the same bytes are always of one group. Pairs of which `keep_apart` was told are never.
@@ -49,6 +48,8 @@ def find_duplicates(index: Index, *, above: float | None = None) -> Duplicates:
     Args:
         above: a similarity, by which alone pairs are told; None measures it on copies that are made of images of the
             index, and compares the pixels of what reaches it, since unrelated images may be as similar as copies are.
+        turned: find copies that are mirrored or turned by a quarter, too, for which all images are embedded in seven
+            further ways.
 
     Raises:
         InputError: the similarity is not between -1 and 1, or so low that all hangs together.
@@ -60,8 +61,11 @@ def find_duplicates(index: Index, *, above: float | None = None) -> Duplicates:
         raise InputError(f"above={above}: a similarity lies between -1 and 1")
     contents = _by_content(index.store)
     similar = _similar(index.store, contents, above)
+    if turned:
+        others = _similar_when_turned(index, contents, above)
+        similar = {pair: max(similar.get(pair, -1), others.get(pair, -1)) for pair in {**similar, **others}}
     if by_pixels:
-        similar = _with_like_pixels(similar, contents)
+        similar = with_like_pixels(similar, lambda name: _image(contents[name][0].path), turned=turned)
     names = list(contents)
     numbered = {name: number for number, name in enumerate(names)}
     pairs = {_ordered(numbered[a], numbered[b]): score for (a, b), score in similar.items()}
@@ -91,10 +95,8 @@ def own_threshold(index: Index) -> float:
     items = list(index.store.items())
     images = []
     for item in items[:: max(1, len(items) // SAMPLE)][:SAMPLE]:
-        try:
-            images.append(Image.fromarray(decode(item.path)))
-        except UserError:
-            continue
+        if (image := _image(item.path)) is not None:
+            images.append(image)
     if not images:
         raise InputError(
             f"no file of {index.store.folder} can be read, so no copies can be made to measure from which similarity "
@@ -145,25 +147,35 @@ def _similar(store: Store, contents: dict[str, list[Item]], above: float) -> dic
     return found
 
 
-def _with_like_pixels(
-    similar: dict[tuple[str, str], float], contents: dict[str, list[Item]]
+def _similar_when_turned(
+    index: Index, contents: dict[str, list[Item]], above: float
 ) -> dict[tuple[str, str], float]:
-    """The pairs whose pixels are alike, too; without those whose files cannot be read any more."""
-    names = sorted({name for pair in similar for name in pair})
-    outlined: dict[str, NDArray[np.float32]] = {}
-    with progress("comparing", len(names)) as advance:
-        found = read_ahead(names, lambda name: _outlines(contents[name][0].path), ahead=AHEAD)
-        for name, outline in zip(names, found, strict=True):
-            advance(1)
-            if outline is not None:
-                outlined[name] = outline
-    known = {pair: score for pair, score in similar.items() if outlined.keys() >= set(pair)}
-    return {(a, b): score for (a, b), score in known.items() if likeness(outlined[a], outlined[b]) >= LIKE}
+    """Pairs of which one is similar to the other mirrored or turned in one of seven ways."""
+    content_of = {items[0].row: name for name, items in contents.items()}
+    apart = index.store.not_duplicates()
+    found: dict[tuple[str, str], float] = {}
+    names = list(contents)
+    with progress("turning", len(names)) as advance:
+        for start in range(0, len(names), TURNED_AT_ONCE):
+            part = names[start : start + TURNED_AT_ONCE]
+            read = {name: image for name in part if (image := _image(contents[name][0].path)) is not None}
+            turned = [Image.fromarray(turn(np.asarray(image))) for image in read.values() for turn in TURNS]
+            if turned:
+                vectors, owners = index.model.embed(turned).numpy(), list(read)
+                hits = hits_above(vectors, index.store.blocks(), above)
+                for number, row, score in zip(*(x.tolist() for x in hits), strict=True):
+                    name, other = owners[number // len(TURNS)], content_of.get(row)
+                    if other is None or other == name or tuple(sorted((name, other))) in apart:
+                        continue
+                    pair = (name, other) if name < other else (other, name)
+                    found[pair] = max(score, found.get(pair, -1.0))
+            advance(len(part))
+    return found
 
 
-def _outlines(path: str) -> NDArray[np.float32] | None:
+def _image(path: str) -> Image.Image | None:
     try:
-        return outlines(Image.fromarray(decode(path)))
+        return Image.fromarray(decode(path))
     except UserError:
         return None
 

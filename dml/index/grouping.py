@@ -62,7 +62,9 @@ def _complete_linkage(ordered: list[int], pairs: Mapping[tuple[int, int], float]
     place = {item: number for number, item in enumerate(ordered)}
     for i, j in ((i, j) for i in ordered for j in ordered if i < j and (i, j) in pairs):
         a, b = sorted((place[i], place[j]))
-        distances[size * a - a * (a + 1) // 2 + b - a - 1] = 1 - pairs[i, j]
+        distances[size * a - a * (a + 1) // 2 + b - a - 1] = max(
+            0.0, 1 - pairs[i, j]
+        )  # a product of unit vectors in float32 may be 1.0000001
     labels = fcluster(linkage(distances, "complete"), APART - 0.5, "distance")
     groups = defaultdict(list)
     for item, label in zip(ordered, labels.tolist(), strict=True):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
+
 from dml.index.approximate import Recall
 from dml.index.calibration import Calibration
 from dml.index.calibration_file import CalibrationRecord
@@ -18,6 +20,7 @@ from dml.index.index import Hit, Index
 from dml.index.intake import Changes
 from dml.index.leaks import Leak, Leaks
 from dml.index.pages import Card, Row, write_page
+from dml.reporting.terminal import metrics_table
 
 __all__ = [
     "Answer",
@@ -35,6 +38,7 @@ __all__ = [
     "print_leaks",
     "print_pairs",
     "print_unreadable",
+    "print_without_leaks",
     "short",
     "write_answers",
     "write_duplicates",
@@ -212,6 +216,15 @@ def print_leaks(found: Leaks) -> None:
         print(f"  {leak.similarity:.4f}  {leak.part} {leak.file}  {leak.other_part} {leak.other_file}")
     if len(found.pairs) > MOST_LEAKS:
         print(f"  ... and {len(found.pairs) - MOST_LEAKS:,} more: --csv lists all")
+
+
+def print_without_leaks(found: Leaks, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """The metrics without images that leaked, and how many those are."""
+    Console().print(metrics_table(metrics))
+    said = ", ".join(f"{len(found.leaked(name)):,} of {found.sizes[name]:,} {name}" for name in metrics)
+    print(
+        f"without near-duplicates of parts before, {found.above:.4f} or more and alike in pixels: {said} images"
+    )
 
 
 def print_leak_table(found: Leaks) -> None:

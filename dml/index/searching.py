@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dml.retrieval import backends
 
-__all__ = ["Nearest", "dot_products", "error_bound", "pairs_above", "search_blocks"]
+__all__ = ["Nearest", "dot_products", "error_bound", "hits_above", "pairs_above", "search_blocks"]
 
 CELLS = 2**23  # float32 products that are in memory at a time
 PAIRS = 2**16  # float64 products at a time
@@ -65,19 +65,26 @@ def pairs_above(
 
     vectors: (m, D), the rows from start on; blocks: all of them, from there on or before.
     """
-    bound = error_bound(vectors.shape[1])
-    left, right, scores = [], [], []
-    for other, block in blocks:
-        for part in _parts(len(vectors), len(block)):
-            i, j = np.nonzero(_products(vectors[part], block) >= above - bound)
-            later = start + part.start + i < other + j
-            i, j = i[later], j[later]
-            exact = dot_products(vectors[part], block, i, j)
+    i, j, scores = hits_above(vectors, blocks, above)
+    later = start + i < j
+    return start + i[later], j[later], scores[later]
+
+
+def hits_above(
+    queries: NDArray[np.float32], blocks: Blocks, above: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All rows whose dot product with a query (Q, D) is at least a number: number of the query, row and product."""
+    bound = error_bound(queries.shape[1])
+    numbers, rows, scores = [], [], []
+    for first, block in blocks:
+        for part in _parts(len(queries), len(block)):
+            i, j = np.nonzero(_products(queries[part], block) >= above - bound)
+            exact = dot_products(queries[part], block, i, j)
             kept = exact >= above
-            left.append(start + part.start + i[kept])
-            right.append(other + j[kept])
+            numbers.append(part.start + i[kept])
+            rows.append(first + j[kept])
             scores.append(exact[kept])
-    return np.concatenate(left), np.concatenate(right), np.concatenate(scores)
+    return np.concatenate(numbers), np.concatenate(rows), np.concatenate(scores)
 
 
 def dot_products(

@@ -49,6 +49,19 @@ def test_groups_are_equal_in_a_hundred_orders() -> None:
         assert groups == expected and len(groups) > 5
 
 
+def test_images_that_are_equal_but_for_their_bytes_are_of_one_group(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Their similarity may be a little above 1, as vectors have length 1 in float32 only."""
+    for image in photos.rglob("*.png"):
+        Image.open(image).save(image.with_suffix(".bmp"))
+    build_index(run, [photos], tmp_path / "index")
+    found = find_duplicates(open_index(tmp_path / "index"))
+    assert len(found.groups) == 9 and all(len(group) == 2 for group in found.groups)
+    assert max(score for *_, score in found.pairs) > 1
+    assert group_pairs(list("abc"), {(0, 1): 1.0000001, (1, 2): 1.0, (0, 2): 1.0000002}) == [[0, 1, 2]]
+
+
 def test_pairs_that_hang_all_together_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouping, "LARGEST", 3)
     with pytest.raises(InputError, match=r"4 images hang together .* give a higher one by --above"):
@@ -102,6 +115,25 @@ def test_the_threshold_is_what_copies_of_the_images_themselves_reach(with_copies
         find_duplicates(open_index(with_copies))
     with pytest.raises(InputError, match="above=2: a similarity lies between"):
         find_duplicates(open_index(with_copies), above=2)
+
+
+def test_mirrored_and_turned_copies_are_found_on_request(run: Path, photos: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+    drawing = coarse.resize((40, 40), Image.Resampling.BICUBIC)
+    drawing.save(photos / "drawing.png")
+    for name in ("mirrored", "turned by 90°"):
+        ALTERATIONS[name](drawing).save(photos / f"{name}.png")
+    build_index(run, [photos], tmp_path / "index")
+    assert names(find_duplicates(open_index(tmp_path / "index"))) == []
+    found = find_duplicates(open_index(tmp_path / "index"), turned=True)
+    assert names(found) == [["drawing.png", "mirrored.png", "turned by 90°.png"]]
+    keep_apart(str(tmp_path / "index"), [str(photos / "drawing.png"), str(photos / "mirrored.png")])
+    found = find_duplicates(open_index(tmp_path / "index"), turned=True)
+    assert (
+        all(not {"drawing.png", "mirrored.png"} <= set(group) for group in names(found))
+        and len(found.pairs) == 2
+    )
 
 
 def test_each_alteration_alters(draw: Callable[..., Path], tmp_path: Path) -> None:
