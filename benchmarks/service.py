@@ -54,9 +54,15 @@ class Load(NamedTuple):
     late: float
 
 
-def make_run(folder: Path, backbone: str = "tiny", size: int = 32) -> Path:
+def make_run(folder: Path, backbone: str = "tiny", size: int = 32, *, dimension: int = DIMENSION) -> Path:
     """A run folder, trained for a step: what it knows is of no account here."""
-    words = [*SETTING, f"hydra.run.dir={folder}", f"backbone={backbone}", f"transform.size={size}"]
+    words = [
+        *SETTING,
+        f"hydra.run.dir={folder}",
+        f"backbone={backbone}",
+        f"transform.size={size}",
+        f"embedding_dim={dimension}",
+    ]
     done = subprocess.run([sys.executable, "-m", "dml", "train", *words], capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
