@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dml.data import read_ahead
 from dml.model import EmbeddingModel
-from dml.progress import progress
 
 __all__ = [
     "ALTERATIONS",
+    "CENTRES",
     "LIKE",
     "SAMPLE",
+    "SIDE",
     "SOUGHT",
     "TURNS",
     "copy_threshold",
     "likeness",
     "outlines",
     "similarity_of_copies",
-    "with_like_pixels",
 ]
 
-K = TypeVar("K", bound=Hashable)
 FOUND = 0.999  # the share of copies that reach the threshold
 SAMPLE = 200  # images of which copies are made
 LIKE = 0.96  # likeness of pixels from which on an image is a copy: 99 of 100 of each kind of SOUGHT have it
 SIDE = 16  # of the outlines, in pixels
-AHEAD = 64  # images that wait to be compared
 CENTRES = (1.0, 0.95)  # shares of width and height that are compared
 
 
@@ -110,43 +107,7 @@ def outlines(image: Image.Image) -> NDArray[np.float32]:
     return np.stack(found)
 
 
-def likeness(a: NDArray[np.float32], b: NDArray[np.float32], *, turned: bool = False) -> float:
-    """Correlation of the pixels of two images, by their outlines; also of one with the centre of the other.
-
-    turned: the largest with one of them mirrored or turned in any way, too.
-    """
+def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Correlation of the pixels of two images, by their outlines; also of one with the centre of the other."""
     products = a @ b.T
-    plain = float(max(products[0, 0], products[0, 1], products[1, 0]))
-    if not turned:
-        return plain
-    squares = a.reshape(len(CENTRES), SIDE, SIDE, 3)
-    ways = (np.stack([turn(square) for square in squares]) for turn in TURNS)
-    return max(plain, *(likeness(way.reshape(a.shape), b) for way in ways))
-
-
-def with_like_pixels(
-    similar: Mapping[tuple[K, K], float], image: Callable[[K], Image.Image | None], *, turned: bool = False
-) -> dict[tuple[K, K], float]:
-    """Of similar pairs those whose pixels are alike, too.
-
-    image: gives that of a key; None where it cannot be read any more, and its pairs are left out.
-    turned: as in `likeness`.
-    """
-    keys = list(dict.fromkeys(key for pair in similar for key in pair))
-    outlined: dict[K, NDArray[np.float32]] = {}
-
-    def outline(key: K) -> NDArray[np.float32] | None:
-        found = image(key)
-        return None if found is None else outlines(found)
-
-    with progress("comparing", len(keys)) as advance:
-        for key, found in zip(keys, read_ahead(keys, outline, ahead=AHEAD), strict=True):
-            advance(1)
-            if found is not None:
-                outlined[key] = found
-    known = {pair: score for pair, score in similar.items() if outlined.keys() >= set(pair)}
-    return {
-        (a, b): score
-        for (a, b), score in known.items()
-        if likeness(outlined[a], outlined[b], turned=turned) >= LIKE
-    }
+    return float(max(products[0, 0], products[0, 1], products[1, 0]))

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dml.data import decode
 from dml.errors import InputError, UserError
-from dml.index.copies import SAMPLE, TURNS, copy_threshold, with_like_pixels
+from dml.index.copies import SAMPLE, copy_threshold
 from dml.index.grouping import group_pairs
 from dml.index.index import Index
 from dml.index.layout import IndexFolder
-from dml.index.searching import hits_above, pairs_above
+from dml.index.near_pairs import Pixels, Queries, near_pairs, turned_queries
 from dml.index.store import Item, Store
 from dml.index.writer import alone, open_writer
 from dml.progress import progress
 
 __all__ = ["Duplicates", "find_duplicates", "keep_apart", "own_threshold"]
 
-TURNED_AT_ONCE = 64  # images of which all turns are embedded
+T = TypeVar("T", int, str)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,7 @@ def find_duplicates(index: Index, *, above: float | None = None, turned: bool = 
     if not -1 <= above <= 1 + 1e-6:
         raise InputError(f"above={above}: a similarity lies between -1 and 1")
     contents = _by_content(index.store)
-    similar = _similar(index.store, contents, above)
-    if turned:
-        others = _similar_when_turned(index, contents, above)
-        similar = {pair: max(similar.get(pair, -1), others.get(pair, -1)) for pair in {**similar, **others}}
-    if by_pixels:
-        similar = with_like_pixels(similar, lambda name: _image(contents[name][0].path), turned=turned)
+    similar = _similar(index, contents, above, by_pixels=by_pixels, turned=turned)
     names = list(contents)
     numbered = {name: number for number, name in enumerate(names)}
     pairs = {_ordered(numbered[a], numbered[b]): score for (a, b), score in similar.items()}
@@ -132,45 +129,35 @@ def _by_content(store: Store) -> dict[str, list[Item]]:
     return {name: found[name] for name in sorted(found)}
 
 
-def _similar(store: Store, contents: dict[str, list[Item]], above: float) -> dict[tuple[str, str], float]:
-    """Pairs of contents, in the order of their hashes, that are alike and were not told to be kept apart."""
-    content_of = {items[0].row: name for name, items in contents.items()}
-    apart = store.not_duplicates()
-    found: dict[tuple[str, str], float] = {}
-    for start, vectors in store.blocks():
-        rows = pairs_above(vectors, start, (block for block in store.blocks() if block[0] >= start), above)
-        for i, j, score in zip(*(part.tolist() for part in rows), strict=True):
-            if i in content_of and j in content_of:
-                a, b = sorted((content_of[i], content_of[j]))
-                if (a, b) not in apart:
-                    found[a, b] = score
-    return found
-
-
-def _similar_when_turned(
-    index: Index, contents: dict[str, list[Item]], above: float
+def _similar(
+    index: Index, contents: dict[str, list[Item]], above: float, *, by_pixels: bool, turned: bool
 ) -> dict[tuple[str, str], float]:
-    """Pairs of which one is similar to the other mirrored or turned in one of seven ways."""
+    """Pairs of contents, in the order of their hashes, that are alike and were not told to be kept apart."""
+    store = index.store
     content_of = {items[0].row: name for name, items in contents.items()}
-    apart = index.store.not_duplicates()
-    found: dict[tuple[str, str], float] = {}
-    names = list(contents)
-    with progress("turning", len(names)) as advance:
-        for start in range(0, len(names), TURNED_AT_ONCE):
-            part = names[start : start + TURNED_AT_ONCE]
-            read = {name: image for name in part if (image := _image(contents[name][0].path)) is not None}
-            turned = [Image.fromarray(turn(np.asarray(image))) for image in read.values() for turn in TURNS]
-            if turned:
-                vectors, owners = index.model.embed(turned).numpy(), list(read)
-                hits = hits_above(vectors, index.store.blocks(), above)
-                for number, row, score in zip(*(x.tolist() for x in hits), strict=True):
-                    name, other = owners[number // len(TURNS)], content_of.get(row)
-                    if other is None or other == name or tuple(sorted((name, other))) in apart:
-                        continue
-                    pair = (name, other) if name < other else (other, name)
-                    found[pair] = max(score, found.get(pair, -1.0))
-            advance(len(part))
-    return found
+    first_of_its_content = np.zeros(store.rows, bool)
+    first_of_its_content[list(content_of)] = True
+
+    def is_pair(own: NDArray[np.int64], rows: NDArray[np.int64], way: int) -> NDArray[np.bool_]:
+        wanted = own != rows if way else own < rows
+        return wanted & first_of_its_content[own] & first_of_its_content[rows]
+
+    def image(row: int) -> Image.Image | None:
+        return _image(contents[content_of[row]][0].path)
+
+    def queries() -> Iterator[Queries]:
+        with progress("comparing", store.rows) as advance:
+            for start, vectors in store.blocks():
+                yield Queries(vectors, np.arange(start, start + len(vectors)))
+                advance(len(vectors))
+        if turned:
+            yield from turned_queries(index.model, image, np.flatnonzero(first_of_its_content))
+
+    pixels = Pixels(image) if by_pixels else None
+    near = near_pairs(queries(), store.blocks, above, is_pair=is_pair, pixels=pixels)
+    apart = store.not_duplicates()
+    named = {_ordered(content_of[i], content_of[j]): score for (i, j), score in near.items()}
+    return {pair: score for pair, score in named.items() if pair not in apart}
 
 
 def _image(path: str) -> Image.Image | None:
@@ -180,5 +167,5 @@ def _image(path: str) -> Image.Image | None:
         return None
 
 
-def _ordered(a: int, b: int) -> tuple[int, int]:
+def _ordered(a: T, b: T) -> tuple[T, T]:
     return (a, b) if a < b else (b, a)

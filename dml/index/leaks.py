@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from dml.assembly import build_data, build_evaluator, build_model
@@ -17,9 +16,9 @@ from dml.config import TrainConfig
 from dml.data import Records, Splits
 from dml.devices import choose_device
 from dml.errors import InputError
-from dml.index.copies import SAMPLE, TURNS, copy_threshold, with_like_pixels
+from dml.index.copies import SAMPLE, copy_threshold
+from dml.index.near_pairs import Pixels, Queries, near_pairs, turned_queries
 from dml.index.parts import embed_part
-from dml.index.searching import hits_above
 from dml.model import EmbeddingModel
 from dml.progress import progress
 from dml.runs import located_config, trained_model
@@ -27,7 +26,6 @@ from dml.runs import located_config, trained_model
 __all__ = ["Leak", "Leaks", "evaluate_without_leaks", "find_leaks", "find_leaks_of_data"]
 
 BLOCK = 2**12  # rows at a time
-TURNED_AT_ONCE = 64  # images of which all turns are embedded
 
 
 class Leak(NamedTuple):
@@ -137,61 +135,34 @@ def _find(
         raise InputError(f"above={above}: a similarity lies between -1 and 1")
     where = [(name, number) for name, part in parts.items() for number in range(len(part))]
 
+    part_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
+
     def image(row: int) -> Image.Image:
         name, number = where[row]
         return Image.fromarray(parts[name].image(number))
 
-    similar: dict[tuple[int, int], float] = {}
-    for queries, owners in _queries(model, image, vectors, len(splits.train), turned):
-        for i, j, score in _hits(queries, owners, vectors, above):
-            if where[i][0] != where[j][0]:
-                similar[i, j] = max(score, similar.get((i, j), -1.0))
-    if by_pixels:
-        similar = with_like_pixels(similar, image, turned=turned)
+    def queries() -> Iterator[Queries]:
+        """Of all images that were not trained on: a pair across parts has one of them."""
+        rows = np.arange(len(splits.train), len(vectors))
+        with progress("comparing", len(rows)) as advance:
+            for start in range(0, len(rows), BLOCK):
+                yield Queries(vectors[rows[start : start + BLOCK]], rows[start : start + BLOCK])
+                advance(len(rows[start : start + BLOCK]))
+        if turned:
+            yield from turned_queries(model, image, rows)
+
+    similar = near_pairs(
+        queries(),
+        lambda: ((start, vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK)),
+        above,
+        is_pair=lambda own, rows, _: part_of[own] != part_of[rows],
+        pixels=Pixels(image) if by_pixels else None,
+    )
     found = [
         Leak(*_named(parts, *where[i]), *_named(parts, *where[j]), score) for (i, j), score in similar.items()
     ]
     sizes = {name: len(part) for name, part in parts.items()}
     return Leaks(above, sizes, sorted(found, key=lambda leak: (-leak.similarity, leak)))
-
-
-def _queries(
-    model: EmbeddingModel,
-    image: Callable[[int], Image.Image],
-    vectors: NDArray[np.float32],
-    first: int,
-    turned: bool,
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Vectors to search with, and the row that each stands for: of all images that were not trained on, from `first`.
-
-    A pair across parts has one of them, so no more are needed.
-    """
-    rows = np.arange(first, len(vectors))
-    for start in range(0, len(rows), BLOCK):
-        yield vectors[rows[start : start + BLOCK]], rows[start : start + BLOCK]
-    if not turned:
-        return
-    with progress("turning", len(rows)) as advance:
-        for start in range(0, len(rows), TURNED_AT_ONCE):
-            part = rows[start : start + TURNED_AT_ONCE]
-            images = [
-                Image.fromarray(turn(pixels))
-                for pixels in (np.asarray(image(int(row))) for row in part)
-                for turn in TURNS
-            ]
-            yield model.embed(images).numpy(), np.repeat(part, len(TURNS))
-            advance(len(part))
-
-
-def _hits(
-    queries: NDArray[np.float32], owners: NDArray[np.int64], vectors: NDArray[np.float32], above: float
-) -> Iterator[tuple[int, int, float]]:
-    """Rows i < j that are similar, and how much; one of them is a query's."""
-    blocks = ((start, vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK))
-    for number, row, score in zip(*(x.tolist() for x in hits_above(queries, blocks, above)), strict=True):
-        owner = int(owners[number])
-        if owner != row:
-            yield min(owner, row), max(owner, row), score
 
 
 def _own_threshold(model: EmbeddingModel, records: Records) -> float:

@@ -8,7 +8,7 @@ Axis letters: Q queries, D embedding dimension, k neighbours, n vectors of a blo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from dml.retrieval import backends
 
-__all__ = ["Nearest", "dot_products", "error_bound", "hits_above", "pairs_above", "search_blocks"]
+__all__ = ["Blocks", "Nearest", "dot_products", "error_bound", "hits_above", "search_blocks"]
 
 CELLS = 2**23  # float32 products that are in memory at a time
+NOTHING = np.empty(0, np.int64)
 PAIRS = 2**16  # float64 products at a time
 Blocks = Iterable[tuple[int, NDArray[np.float32]]]
 
@@ -58,27 +59,25 @@ def search_blocks(
     return best
 
 
-def pairs_above(
-    vectors: NDArray[np.float32], start: int, blocks: Blocks, above: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """All pairs of rows (i < j), i among ``start ..``, whose dot product is at least a number: i, j and the product.
-
-    vectors: (m, D), the rows from start on; blocks: all of them, from there on or before.
-    """
-    i, j, scores = hits_above(vectors, blocks, above)
-    later = start + i < j
-    return start + i[later], j[later], scores[later]
-
-
 def hits_above(
-    queries: NDArray[np.float32], blocks: Blocks, above: float
+    queries: NDArray[np.float32],
+    blocks: Blocks,
+    above: float,
+    *,
+    keep: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """All rows whose dot product with a query (Q, D) is at least a number: number of the query, row and product."""
+    """All rows whose dot product with a query (Q, D) is at least a number: number of the query, row and product.
+
+    keep: numbers of queries and rows -> which of these are wanted at all.
+    """
     bound = error_bound(queries.shape[1])
-    numbers, rows, scores = [], [], []
+    numbers, rows, scores = [NOTHING], [NOTHING], [np.empty(0)]
     for first, block in blocks:
         for part in _parts(len(queries), len(block)):
             i, j = np.nonzero(_products(queries[part], block) >= above - bound)
+            if keep is not None and len(i):
+                wanted = keep(part.start + i, first + j)
+                i, j = i[wanted], j[wanted]
             exact = dot_products(queries[part], block, i, j)
             kept = exact >= above
             numbers.append(part.start + i[kept])

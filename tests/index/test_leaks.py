@@ -14,7 +14,7 @@ from dml.commands import app
 from dml.config import TrainConfig, build
 from dml.data import Records, Splits
 from dml.errors import InputError
-from dml.index import leaks
+from dml.index import leaks, near_pairs
 from dml.index.copies import ALTERATIONS, LIKE, TURNS, likeness, outlines
 from dml.index.leaks import evaluate_without_leaks, find_leaks
 from dml.index.printing import print_without_leaks
@@ -93,15 +93,24 @@ def test_a_part_without_leaks_stays_as_it_is(splits: Splits) -> None:
     assert fewer.files == ("b2.png", "b3.png", "b4.png", "b6.png", "b7.png")
 
 
-def test_turns_are_seven_and_pixels_are_alike_in_each() -> None:
-    image = drawings(1, 3)[0]
-    turned = [turn(image) for turn in TURNS]
-    assert len({way.tobytes() for way in map(np.ascontiguousarray, turned)} | {image.tobytes()}) == 8
-    plain = outlines(Image.fromarray(image))
-    for way in turned:
-        other = outlines(Image.fromarray(np.ascontiguousarray(way)))
-        assert likeness(plain, other, turned=True) > 0.99
-        assert likeness(plain, other) < LIKE
+@pytest.mark.parametrize("dense", [0.0, 2.0])
+def test_turns_are_seven_and_pixels_are_alike_in_each(dense: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compared one by one, and all with all."""
+    monkeypatch.setattr(near_pairs, "DENSE", dense)
+    image, other = drawings(2, 3)
+    turned = [np.ascontiguousarray(turn(image)) for turn in TURNS]
+    assert len({way.tobytes() for way in turned} | {image.tobytes()}) == 8
+    images = [image, *turned, other]
+    pixels = near_pairs.Pixels(lambda row: None if row == 9 else Image.fromarray(images[row]))
+    rows = np.arange(1, 10)
+    for way in range(8):
+        found = pixels.alike(np.zeros(9, np.int64), rows, way)
+        assert np.flatnonzero(found).tolist() == ([way - 1] if way else [])
+        expected = [
+            likeness(outlines(Image.fromarray(images[way])), outlines(Image.fromarray(images[row]))) >= LIKE
+            for row in rows[:8]
+        ]
+        assert found[:8].tolist() == expected
 
 
 def test_a_data_set_is_looked_at_before_any_training(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dml.index import searching
-from dml.index.searching import Nearest, dot_products, pairs_above, search_blocks
+from dml.index.searching import Nearest, dot_products, hits_above, search_blocks
 
 NOTHING = np.empty(0, np.int64)
 
@@ -87,14 +87,10 @@ def test_few_products_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
-def test_pairs_above_a_number_are_those_of_all_products(size: int) -> None:
+def test_hits_above_a_number_are_those_of_all_products(size: int) -> None:
     vectors = unit(40, dim=4, copies=5)
-    found = [pairs_above(part, start, blocks(vectors, size), 0.9) for start, part in blocks(vectors, size)]
-    pairs = {
-        (int(i), int(j)): s
-        for left, right, scores in found
-        for i, j, s in zip(left, right, scores, strict=True)
-    }
+    found = hits_above(vectors, blocks(vectors, size), 0.9, keep=lambda i, j: i < j)
+    pairs = {(int(i), int(j)): score for i, j, score in zip(*found, strict=True)}
     exact = vectors.astype(float) @ vectors.astype(float).T
     expected = {(i, j): exact[i, j] for i in range(40) for j in range(i + 1, 40) if exact[i, j] >= 0.9}
     assert pairs.keys() == expected.keys() and len(pairs) >= 5
