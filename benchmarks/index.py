@@ -124,7 +124,7 @@ def write_pictures(folder: Path, count: int) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def measure_build(place: Path, run: Path, count: int = 1000) -> None:
+def measure_build(place: Path, run: Path, count: int = 256) -> None:
     """Images a second from files to an index, beside those of the model alone on images that are decoded."""
     files = write_pictures(place / "photos", count)
     model = load_model(run)
