@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 import dml
@@ -28,7 +28,8 @@ from dml.service.catalogue import Catalogue, Picture, Query
 from dml.service.guard import Guard
 from dml.service.limits import Limits, TooLargeError
 from dml.service.metrics import Metrics
-from dml.service.reading import read_query, read_upload
+from dml.service.reading import read_item, read_query, read_upload
+from dml.service.replies import Json
 
 __all__ = ["create_app"]
 
@@ -54,8 +55,8 @@ def create_app(
             Route("/", routes.page),
             Route("/search", routes.search, methods=["POST"]),
             Route("/items", routes.add, methods=["POST"]),
-            Route("/items/{item:int}", routes.remove, methods=["DELETE"]),
-            Route("/items/{item:int}/thumbnail", routes.thumbnail),
+            Route("/items/{item}", routes.remove, methods=["DELETE"]),
+            Route("/items/{item}/thumbnail", routes.thumbnail),
             Route("/labels", routes.labels),
             Route("/index", routes.index),
             Route("/health", routes.health),
@@ -104,7 +105,7 @@ class _Routes:
                 query = query._replace(square=picture.square)
         finally:
             await request.close()  # the file of the form
-        return JSONResponse(_with_only_query(await self._batcher.ask(query)))
+        return Json(_with_only_query(await self._batcher.ask(query)))
 
     async def add(self, request: Request) -> Response:
         try:
@@ -117,29 +118,29 @@ class _Routes:
             item, is_new = await _in(self._writing, self._catalogue.add, picture, vector, label)
         except FileError as error:
             raise HTTPException(507, str(error)) from error
-        content_of = {"item": item.id, "path": item.path, "label": item.label, "added": is_new}
-        return JSONResponse(content_of, 201 if is_new else 200)
+        added = {"item": item.id, "path": item.path, "label": item.label, "added": is_new}
+        return Json(added, 201 if is_new else 200)
 
     async def remove(self, request: Request) -> Response:
-        await _in(self._writing, self._catalogue.remove, request.path_params["item"])
+        await _in(self._writing, self._catalogue.remove, read_item(request))
         return Response(status_code=204)
 
     async def thumbnail(self, request: Request) -> Response:
-        content = await _in(self._reading, self._catalogue.thumbnail, request.path_params["item"])
+        content = await _in(self._reading, self._catalogue.thumbnail, read_item(request))
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
     async def labels(self, request: Request) -> Response:
-        return JSONResponse(await _in(self._reading, self._catalogue.labels))
+        return Json(await _in(self._reading, self._catalogue.labels))
 
     async def index(self, request: Request) -> Response:
-        return JSONResponse(await _in(self._reading, self._catalogue.describe))
+        return Json(await _in(self._reading, self._catalogue.describe))
 
     async def health(self, request: Request) -> Response:
         try:
             await _in(self._reading, self._catalogue.describe)
         except UserError:
-            return JSONResponse({"status": "unavailable"}, 503)
-        return JSONResponse({"status": "ready"})
+            return Json({"status": "unavailable"}, 503)
+        return Json({"status": "ready"})
 
     async def measures(self, request: Request) -> Response:
         described = await _in(self._reading, self._catalogue.describe)
@@ -147,7 +148,7 @@ class _Routes:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(self, request: Request) -> Response:
-        return JSONResponse(self._openapi)
+        return Json(self._openapi)
 
     def _answer(self, queries: Sequence[Query]) -> Sequence[dict[str, Any] | UserError]:
         self.metrics.count_batch(len(queries))
@@ -172,17 +173,17 @@ def _with_only_query(answer: dict[str, Any]) -> dict[str, Any]:
 async def _users_error(request: Request, error: Exception) -> Response:
     status = next(code for kind, code in STATUS if isinstance(error, kind))
     headers = {"Retry-After": "1"} if status in (409, 503) else None
-    return JSONResponse({"error": str(error)}, status, headers)
+    return Json({"error": str(error)}, status, headers)
 
 
 async def _said(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return Json({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
     """What nobody expected: the server shows its traceback where it runs, and its client none."""
-    return JSONResponse({"error": "a defect of the service; its log says more"}, 500)
+    return Json({"error": "a defect of the service; its log says more"}, 500)
 
 
 def _read_page() -> tuple[str, str]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dml.service.limits import Limits
 from dml.service.metrics import Metrics
+from dml.service.replies import Json
 
 __all__ = ["Guard"]
 
@@ -72,7 +72,7 @@ class Guard:
             response = _refuse(503, late) if exchange.complete else _refuse(408, slow)
             await response(scope, exchange.receive, exchange.send)
 
-    def _refusal(self, scope: Scope, *, full: bool) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, *, full: bool) -> Json | None:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._hosts and _name(host) not in self._hosts:
@@ -128,13 +128,13 @@ class _Exchange:
         await self._send(message)
 
 
-def _refuse(status: int, reason: str) -> JSONResponse:
+def _refuse(status: int, reason: str) -> Json:
     headers: dict[str, Any] = {"Connection": "close"}  # what is left of the request is not read
     if status == 503:
         headers["Retry-After"] = "1"
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": reason}, status, headers)
+    return Json({"error": reason}, status, headers)
 
 
 def _too_large(length: str, most: int) -> str:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from dml.errors import InputError
+from dml.errors import InputError, MissingFileError
 from dml.service.catalogue import Query
 from dml.service.limits import Limits, TooLargeError
 
-__all__ = ["read_query", "read_upload"]
+__all__ = ["read_item", "read_query", "read_upload"]
 
+DIGITS = 15  # of an item
 FIELDS = 10  # of a form, beside the file
 ACCEPTED = (
     "send a form (multipart/form-data) with an image in the field file, or JSON with vectors or the number of an "
@@ -66,6 +67,18 @@ async def read_upload(request: Request) -> tuple[Content, str | None]:
     return file.file.read, label.strip() or None if isinstance(label, str) else None
 
 
+def read_item(request: Request) -> int:
+    """The number of an item in a path.
+
+    Raises:
+        MissingFileError: it is none that an item could have.
+    """
+    text = str(request.path_params["item"])
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
+        raise MissingFileError(f"there is no item {text[:40]!r}: give the `item` of a hit")
+    return int(text)
+
+
 async def _form(request: Request) -> FormData:
     return await request.form(max_files=1, max_fields=FIELDS)
 
@@ -86,9 +99,17 @@ def _wishes(values: Mapping[str, Any], limits: Limits) -> Query:
     number = None if k in (None, "") else _whole("k", k)
     if number is not None and number > limits.hits:
         raise TooLargeError(f"k={number}: this service gives at most {limits.hits:,} images")
-    if label is not None and not isinstance(label, str):
+    if label is not None and not _is_text(label):
         raise InputError(f"label={label!r}: give a text")
     return Query("", number, None if above in (None, "") else _number("above", above), label or None)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a text that can be stored: JSON may hold halves of characters."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _of_item(query: Query, value: Any) -> Query:
