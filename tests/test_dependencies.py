@@ -129,7 +129,17 @@ def test_what_the_package_imports_at_once_needs_no_extra_but_for_what_draws_and_
 
 
 LAZY = ("timm", "torchvision", "faiss")  # of which the backbone of the smoke run asks for none
-EXTRA = ("matplotlib", "tensorboard", "wandb", "mlflow", "optuna", "datasets", "pillow_heif", "hydra_plugins", "uvicorn")
+EXTRA = (
+    "matplotlib",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "optuna",
+    "datasets",
+    "pillow_heif",
+    "hydra_plugins",
+    "uvicorn",
+)
 WITHOUT_EXTRAS = f"""
 import sys
 for name in {EXTRA}:

@@ -302,7 +302,9 @@ def test_a_defect_is_told_without_its_traceback_and_the_next_is_answered(photo_i
         assert client.send("/search", {"item": 1}).status == 200
 
 
-def test_changes_follow_each_other_and_leave_the_index_open_to_others(photo_index: Path, tmp_path: Path) -> None:
+def test_changes_follow_each_other_and_leave_the_index_open_to_others(
+    photo_index: Path, tmp_path: Path
+) -> None:
     with answering(photo_index) as client:
         for seed in range(3):
             assert client.upload("/items", draw(tmp_path / "x.png", 50 + seed).read_bytes()).status == 201
