@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dml.errors import InputError, UnavailableError, user_files
+from dml.errors import FileError, InputError, UnavailableError, user_files
 from dml.index.layout import IndexInfo
 from dml.index.searching import Nearest, dot_products, search_blocks
 from dml.index.store import Store
@@ -127,7 +127,10 @@ def make_approximate(store: Store) -> Recall:
             faiss.write_index(lists, str(partial))
         except RuntimeError as error:
             partial.unlink(missing_ok=True)
-            raise OSError(f"{error}") from error
+            raise FileError(
+                f"{store.folder.approximate} cannot be written: {error}; mend that and start again, the index is whole "
+                "without it"
+            ) from error
         partial.replace(store.folder.approximate)
     return recall
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dml.errors import InputError
+from dml.errors import FileError, InputError, UnavailableError
 from dml.index import approximate
 from dml.index.building import build_index, remove_from_index
 from dml.index.index import open_index
@@ -124,6 +125,25 @@ def test_an_upgrade_makes_it_for_the_new_model(
     with open_index(large) as index:
         assert index.recall is not None and index.recall.rows == 29
         assert len(index.search([tmp_path / "more" / "3.png"], 29)[0]) == 29
+
+
+def test_a_full_disk_and_a_library_that_is_missing_are_said_and_the_index_is_whole(
+    photo_index: Path, photos: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("No space left on device")
+
+    add_vectors(photo_index, clusters(150, 8)[0])
+    monkeypatch.setattr("faiss.write_index", full)
+    with pytest.raises(
+        FileError, match=r"approximate.faiss cannot be written: No space left .* whole without it"
+    ):
+        build_index(run, [photos], photo_index, approximate=True)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UnavailableError, match="needs faiss, which cannot be imported"):
+        build_index(run, [photos], photo_index, approximate=True)
+    with open_index(photo_index) as index:
+        assert index.recall is None and len(index) == 1209
 
 
 @pytest.mark.parametrize("left", ["gone", "of another index"])
