@@ -156,7 +156,10 @@ def _similar(
     pixels = Pixels(image) if by_pixels else None
     near = near_pairs(queries(), store.blocks, above, is_pair=is_pair, pixels=pixels)
     apart = store.not_duplicates()
-    named = {_ordered(content_of[i], content_of[j]): score for (i, j), score in near.items()}
+    named = {
+        _ordered(content_of[i], content_of[j]): score
+        for (i, j), score in zip(near.rows.tolist(), near.similarities.tolist(), strict=True)
+    }
     return {pair: score for pair, score in named.items() if pair not in apart}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dml.assembly import build_data, build_evaluator, build_model
@@ -38,6 +39,40 @@ class Leak(NamedTuple):
     other_file: str
     other_label: str
     similarity: float
+
+
+class LeakingPairs(Sequence[Leak]):
+    """Leaks that get their names when they are looked at: a model that tells little apart finds millions.
+
+    where: part and number in it of each image; rows: (n, 2) images of each pair; similarities: (n,).
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, Records],
+        where: Sequence[tuple[str, int]],
+        rows: NDArray[np.int64],
+        similarities: NDArray[np.float64],
+    ) -> None:
+        self._parts, self._where, self._rows, self._similarities = parts, where, rows, similarities
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Leak: ...
+    @overload
+    def __getitem__(self, index: slice) -> LeakingPairs: ...
+    def __getitem__(self, index: int | slice) -> Leak | LeakingPairs:
+        if isinstance(index, slice):
+            return LeakingPairs(self._parts, self._where, self._rows[index], self._similarities[index])
+        i, j = self._rows[index].tolist()
+        return Leak(*self._named(i), *self._named(j), float(self._similarities[index]))
+
+    def _named(self, row: int) -> tuple[str, str, str]:
+        name, number = self._where[row]
+        records = self._parts[name]
+        return name, records.files[number], records.class_names[records.labels[number]]
 
 
 @dataclass(frozen=True)
@@ -151,18 +186,16 @@ def _find(
         if turned:
             yield from turned_queries(model, image, rows)
 
-    similar = near_pairs(
+    pairs = near_pairs(
         queries(),
         lambda: ((start, vectors[start : start + BLOCK]) for start in range(0, len(vectors), BLOCK)),
         above,
         is_pair=lambda own, rows, _: part_of[own] != part_of[rows],
         pixels=Pixels(image) if by_pixels else None,
     )
-    found = [
-        Leak(*_named(parts, *where[i]), *_named(parts, *where[j]), score) for (i, j), score in similar.items()
-    ]
-    sizes = {name: len(part) for name, part in parts.items()}
-    return Leaks(above, sizes, sorted(found, key=lambda leak: (-leak.similarity, leak)))
+    order = np.argsort(-pairs.similarities, kind="stable")
+    found = LeakingPairs(parts, where, pairs.rows[order], pairs.similarities[order])
+    return Leaks(above, {name: len(part) for name, part in parts.items()}, found)
 
 
 def _own_threshold(model: EmbeddingModel, records: Records) -> float:
@@ -184,8 +217,3 @@ def _without(records: Records, files: Collection[str]) -> Records:
         files=tuple(name for name, stays in zip(records.files, kept, strict=True) if stays),
         is_query=None if records.is_query is None else records.is_query[kept],
     )
-
-
-def _named(parts: dict[str, Records], name: str, number: int) -> tuple[str, str, str]:
-    records = parts[name]
-    return name, records.files[number], records.class_names[records.labels[number]]

@@ -19,7 +19,7 @@ from dml.index.searching import Blocks, hits_above
 from dml.model import EmbeddingModel
 from dml.progress import progress
 
-__all__ = ["Pixels", "Queries", "near_pairs", "turned_queries"]
+__all__ = ["NearPairs", "Pixels", "Queries", "near_pairs", "turned_queries"]
 
 AT_ONCE = 64  # images of which all turns are embedded, or that wait to be compared
 DENSE = 0.02  # share of the pairs of some rows from which on all of them are compared
@@ -36,6 +36,13 @@ class Queries(NamedTuple):
     vectors: NDArray[np.float32]
     rows: NDArray[np.int64]
     way: int = 0
+
+
+class NearPairs(NamedTuple):
+    """rows: (n, 2), the smaller one first, rising; similarities: (n,), the largest of each pair."""
+
+    rows: NDArray[np.int64]
+    similarities: NDArray[np.float64]
 
 
 class Pixels:
@@ -84,15 +91,15 @@ def near_pairs(
     *,
     is_pair: IsPair,
     pixels: Pixels | None,
-) -> dict[tuple[int, int], float]:
-    """Rows i < j of all pairs that are similar, and alike in pixels, with the largest of their similarities.
+) -> NearPairs:
+    """All pairs of rows that are as similar as asked, and alike in pixels.
 
     Args:
         blocks: gives all rows from the first one on.
         is_pair: rows of queries, rows, way -> which of these may be a pair.
         pixels: None leaves it to the similarity.
     """
-    found: dict[tuple[int, int], float] = {}
+    found, similarities = [np.empty((0, 2), np.int64)], [np.empty(0)]
     for asked in queries:
 
         def keep(
@@ -105,12 +112,14 @@ def near_pairs(
             return kept
 
         numbers, rows, scores = hits_above(asked.vectors, blocks(), above, keep=keep)
-        own = asked.rows[numbers]
-        for i, j, score in zip(
-            np.minimum(own, rows).tolist(), np.maximum(own, rows).tolist(), scores.tolist(), strict=True
-        ):
-            found[i, j] = max(score, found.get((i, j), -1.0))
-    return found
+        found.append(np.sort(np.stack([asked.rows[numbers], rows], axis=1), axis=1))
+        similarities.append(scores)
+    pairs, scores = np.concatenate(found), np.concatenate(similarities)
+    order = np.lexsort([-scores, pairs[:, 1], pairs[:, 0]])
+    pairs, scores = pairs[order], scores[order]
+    first = np.ones(len(pairs), bool)
+    first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+    return NearPairs(pairs[first], scores[first])
 
 
 def turned_queries(model: EmbeddingModel, image: ImageOf, rows: NDArray[np.int64]) -> Iterator[Queries]:
