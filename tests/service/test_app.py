@@ -224,7 +224,7 @@ def test_what_is_no_image_and_what_is_too_large_is_refused(client: Client, tmp_p
         400: client.ask("POST", "/search", b"hello", {"Content-Type": "image/png"}),
     }
     assert {status: reply.status for status, reply in replies.items()} == {s: s for s in replies}
-    assert "cannot be read as a picture" in replies[415].error
+    assert "cannot be read as an image" in replies[415].error
     assert "80 × 70 pixels, and this service takes 5,000" in replies[413].error
     assert "multipart/form-data" in replies[400].error
     assert client.upload("/items", b"hello").status == 415 and client.upload("/items", big).status == 413

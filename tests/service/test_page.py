@@ -140,5 +140,5 @@ def test_a_threshold_tells_matches_and_what_is_wrong_is_said(
         (tmp_path / "note.png").write_text("hello")
         page.set_input_files("#file", tmp_path / "note.png")
         page.wait_for_selector("#said.error")
-        assert "cannot be read as a picture" in str(page.locator("#said").text_content())
+        assert "cannot be read as an image" in str(page.locator("#said").text_content())
         page.context.close()
