@@ -2,7 +2,6 @@
 
 import ast
 import glob
-import os
 import re
 import signal
 import subprocess
@@ -39,7 +38,7 @@ def stopped_by(compose: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def interrupted(trainer: Trainer, *batch: object) -> object:
         if trainer.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return update(trainer, *batch)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted) as stop:

@@ -64,7 +64,7 @@ def test_ctrl_c_in_the_final_evaluation_leaves_it_to_the_resumed_run(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setattr(
-        "dml.train.trained_model", lambda *args, **options: os.kill(os.getpid(), signal.SIGINT)
+        "dml.train.trained_model", lambda *args, **options: signal.raise_signal(signal.SIGINT)
     )
     with pytest.raises(KeyboardInterrupt):
         train(compose_smoke(), folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from contextlib import closing
@@ -41,7 +40,7 @@ MOMENTS = {  # the method in which the request comes, at which call, and the ste
 
 
 def ask() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def at_call(trainer: Trainer, method: str, at: int, act: Callable[[], object]) -> None:

@@ -1,4 +1,3 @@
-import os
 import pickle
 import signal
 import threading
@@ -12,7 +11,7 @@ from dml.training.interruption import StopRequest
 
 
 def send(number: int) -> None:
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)
 
 
 @pytest.fixture
