@@ -63,11 +63,13 @@ def test_ctrl_c_in_the_final_evaluation_leaves_it_to_the_resumed_run(
     smoke_run: Path, compose_smoke: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     monkeypatch.setattr(
         "dml.train.trained_model", lambda *args, **options: signal.raise_signal(signal.SIGINT)
     )
     with pytest.raises(KeyboardInterrupt):
         train(compose_smoke(), folder)
+    signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     train(compose_smoke(f"resume={folder}"), folder)
     assert figures(folder) == figures(smoke_run)

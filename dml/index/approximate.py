@@ -203,7 +203,10 @@ def _look(
     bits = np.packbits(allowed, bitorder="little")
     wanted = faiss.IDSelectorBitmap(bits)
     options = faiss.SearchParametersIVF(nprobe=probes, sel=wanted)
-    rows: NDArray[np.int64] = lists.search(queries, k, params=options)[1]
+    search = getattr(
+        lists, "search_numpy", lists.search
+    )  # faiss.contrib.torch_utils has put one without params before it
+    rows: NDArray[np.int64] = search(queries, k, params=options)[1]
     return rows
 
 

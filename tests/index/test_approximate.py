@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import asdict
@@ -72,6 +73,15 @@ def test_every_answer_says_that_it_is_not_exact(large: Path) -> None:
         first, second, *_ = how_exact(index, None)
     assert first.startswith("approximate search of 1,209 images")
     assert second.startswith("recall@10 ") and second.endswith("on 120 held-out images; --exact finds all")
+
+
+def test_it_answers_alike_where_another_library_has_replaced_methods_of_faiss(large: Path) -> None:
+    queries = clusters(2, 2)[0]
+    with open_index(large) as index:
+        before = index.search_vectors(queries, 5)
+    importlib.import_module("faiss.contrib.torch_utils")  # as pytorch-metric-learning does
+    with open_index(large) as index:
+        assert index.search_vectors(queries, 5) == before
 
 
 def test_it_is_for_many_images(photo_index: Path, photos: Path, run: Path) -> None:
