@@ -1,11 +1,12 @@
 """Speed and memory of the retrieval metrics, side by side with peers, in one run.
 
-    python benchmarks/retrieval.py [--repeats 7] [--oml-python VENV/bin/python] [--memory] [--processes 2]
+    python benchmarks/retrieval.py [--repeats 7] [--oml-python VENV/bin/python] [--large] [--memory] [--processes 2]
 
 Speed: all metrics by `retrieval_metrics` against a bare exact faiss search with the same k (add, then
 search), pytorch-metric-learning (k="max_bin_count") and open-metric-learning. Repetitions are interleaved; a
 ratio is the median over repetitions of time / time of the bare search in the same repetition, with quartiles.
 open-metric-learning needs its own environment (numpy < 2), given by --oml-python, and is skipped without it.
+Large: 60,502 x 512, the test size of Stanford Online Products, without peers.
 Memory: rise of the peak of a fresh process beyond the embeddings at 60,502 x 512.
 Processes: that many, of one thread each; in turn, one ranks all queries while the others wait, and each ranks its
 share.
@@ -47,7 +48,9 @@ def bare_search(x: np.ndarray, k: int) -> None:
     index.search(x, k)
 
 
-def speed(name: str, count: int, classes: int, repeats: int, oml_python: str | None) -> None:
+def speed(
+    name: str, count: int, classes: int, repeats: int, oml_python: str | None, *, peers: bool = True
+) -> None:
     import torch
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
@@ -63,8 +66,9 @@ def speed(name: str, count: int, classes: int, repeats: int, oml_python: str | N
         f"bare faiss search, k = {k}": lambda: bare_search(x, k),
         "dml, faiss": lambda: retrieval_metrics(*tensors, backend="faiss"),
         "dml, torch": lambda: retrieval_metrics(*tensors, backend="torch"),
-        "pytorch-metric-learning": lambda: calculator.get_accuracy(*tensors),
     }
+    if peers:
+        contestants["pytorch-metric-learning"] = lambda: calculator.get_accuracy(*tensors)
     if torch.cuda.is_available():
         on_gpu = [part.cuda() for part in tensors]
         name_of_gpu = f"dml, torch, {torch.cuda.get_device_name()}"
@@ -83,7 +87,7 @@ def speed(name: str, count: int, classes: int, repeats: int, oml_python: str | N
         f"\n{name} (recall@1 {metrics['recall@1']:.3f}, map@r {metrics['map@r']:.3f}), {repeats} repetitions"
     )
     print_table({contestant: values[1:] for contestant, values in times.items()})
-    if not oml_python:
+    if peers and not oml_python:
         print(
             "open-metric-learning          skipped: pass --oml-python VENV/bin/python, where it is installed"
         )
@@ -198,6 +202,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=7, help="interleaved repetitions")
     parser.add_argument("--oml-python", help="python of an environment with open-metric-learning")
+    parser.add_argument("--large", action="store_true", help="also measure 60,502 x 512, without peers")
     parser.add_argument("--memory", action="store_true", help="also measure memory at 60,502 x 512")
     parser.add_argument("--processes", type=int, help="also measure the search shared by so many processes")
     parser.add_argument("--only-shares", action="store_true", help=argparse.SUPPRESS)
@@ -213,6 +218,8 @@ def main() -> None:
     else:
         for name, (count, classes) in SHAPES.items():
             speed(name, count, classes, arguments.repeats, arguments.oml_python)
+        if arguments.large:
+            speed("60,502 x 512, 5.3 a class", 60_502, 11_316, arguments.repeats, None, peers=False)
         if arguments.memory:
             subprocess.run([sys.executable, __file__, "--only-memory"], check=True)
         if arguments.processes:

@@ -168,10 +168,13 @@ class _Search:
 
     def candidates(self) -> Candidates:
         kept = [torch.empty(0, dtype=torch.int64, device=self.x.device)]
+        count = 0
         for pairs in self.pairs():
             kept.append(pairs)
-            if sum(map(len, kept)) > KEPT:
+            count += len(pairs)
+            if count > KEPT:
                 kept = [self.best_of(_sorted(torch.cat(kept)))]
+                count = len(kept[0])
         pairs = torch.cat(kept)
         if self.shared:
             pairs = gather_rows(pairs, gather_numbers(len(pairs))[:, 0].tolist())
