@@ -134,13 +134,14 @@ class _Search:
         inf where far more reach it, as many do in a collapsed model: such a query is left to lists of a fixed length.
         """
         count = len(self.x)
-        sampled = torch.randperm(
-            count, generator=torch.Generator().manual_seed(0)
-        )  # any seed gives equal metrics
-        sampled = sampled[: max(SAMPLES[0], min(SAMPLES[1], int(count * SAMPLE)))].to(self.x.device)
+        any_seed = torch.Generator().manual_seed(0)  # gives the same metrics
+        sampled = torch.randperm(count, generator=any_seed)[
+            : max(SAMPLES[0], min(SAMPLES[1], int(count * SAMPLE)))
+        ].to(self.x.device)
         own = self.rows[share(len(self.rows))] if self.shared else self.rows
-        parts = in_threads(partial(self.reached_in, sampled), torch.split(own, TILE), own.device)
-        reached = torch.cat(list(parts))
+        parts = torch.split(own, TILE) if len(own) else ()
+        found = in_threads(partial(self.reached_in, sampled), parts, own.device)
+        reached = torch.cat([self.floors[:0], *found])  # a process may have no query of its own
         return gather_rows(reached, gather_numbers(len(own))[:, 0].tolist()) if self.shared else reached
 
     def reached_in(self, sampled: Tensor, rows: Tensor) -> Tensor:
@@ -179,7 +180,8 @@ class _Search:
         if self.shared:
             pairs = gather_rows(pairs, gather_numbers(len(pairs))[:, 0].tolist())
             self.floors = gather_rows(self.floors[None], [1] * world_size()).amax(dim=0)
-            self.certain = gather_rows(self.certain[None], [1] * world_size()).all(dim=0)
+            certain = gather_rows(self.certain[None].int(), [1] * world_size())  # gloo may not take a bool
+            self.certain = certain.all(dim=0)
         pairs = _sorted(pairs)
         floors = torch.where(self.certain, -math.inf, self.floors)
         return Candidates(pairs, self.starts(pairs), floors, self.doubt, self.code)
@@ -209,9 +211,7 @@ class _Search:
 
         def of_block(block: tuple[slice, slice]) -> Tensor:
             if not hasattr(here, "memory"):
-                here.memory = self.x.new_empty(
-                    side * side
-                )  # one for all blocks, so that it stays in the cache
+                here.memory = self.x.new_empty(side * side)  # used again: it stays in the cache
             return self.pairs_of_block(*block, here.memory)
 
         return in_threads(of_block, blocks[deal()] if self.shared else blocks, self.x.device)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from dml.functional.transport import transport_pool
-from dml.retrieval import exact_search, retrieval_metrics
+from dml.retrieval import exact_search, ranking, retrieval_metrics
 from tests.gpu.conftest import REAL
-from tests.retrieval.embeddings import hard_sets
+from tests.retrieval.embeddings import hard_sets, search_by_small_blocks
 
 GPU = "cuda:0"
 
@@ -42,10 +42,16 @@ def test_search_and_metrics_are_those_of_the_cpu_whatever_the_run_has_set(tf32: 
     torch.testing.assert_close(near.similarities.cpu().double(), exact.topk(8).values, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("by_blocks", [False, True])
 @pytest.mark.parametrize("case", hard_sets())
-def test_hard_sets_have_the_figures_of_the_cpu_whatever_training_has_chosen(case: str) -> None:
+def test_hard_sets_have_the_figures_of_the_cpu_whatever_training_has_chosen(
+    case: str, by_blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sets = hard_sets()[case]
     there, expected = tuple(part.to(GPU) for part in sets), dict(retrieval_metrics(*sets))
+    if by_blocks:
+        search_by_small_blocks(monkeypatch)
+        monkeypatch.setattr(ranking, "DEEP", 1)
     torch.set_float32_matmul_precision("high")
     with torch.autocast("cuda", dtype=torch.bfloat16):
         for backend in ("auto", "torch", "faiss"):

@@ -50,6 +50,7 @@ def hard_sets() -> dict[str, tuple[Tensor, ...]]:
         "half precision": (x.bfloat16(), y),
         "queries and a gallery": (*clustered(50, 12, seed=1), *clustered(400, 12, seed=2)),
         "fewer queries than processes": (x[:2], y[:2], x[2:], y[2:]),
+        "fewer queries than processes, in themselves": (x, torch.arange(700).clamp(min=1)),
         "queries with nothing to find": (x, torch.where(torch.arange(700) < 50, torch.arange(700) + 100, y)),
     }
 
